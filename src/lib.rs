@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Runs BPF programs over the buffers of io_uring requests (IORING_OP_BPF) and
+//! verifies every byte of the result in user space.
+//!
+//! The modules follow the way of the data: arguments ([`cli`]) → buffer
+//! specification ([`spec`]) → buffer ([`memory`], [`registration`], [`buffer`])
+//! → ring ([`ring`]) → program ([`program`]) → submission ([`submission`]) →
+//! verification ([`verification`]) against the oracle ([`oracle`]) → report
+//! ([`report`]).
+
+pub mod buffer;
+pub mod cli;
+pub mod cmd;
+pub mod errno;
+pub mod error;
+pub mod file;
+pub mod kernel;
+pub mod memory;
+pub mod oracle;
+pub mod pattern;
+pub mod probe;
+pub mod program;
+pub mod registration;
+pub mod report;
+pub mod request;
+pub mod ring;
+pub mod spec;
+pub mod submission;
+pub mod sys;
+pub mod verification;
