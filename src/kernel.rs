@@ -1,2 +1,356 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What this kernel is: numbers, layouts and names read from its BTF.
+//! What this kernel is: numbers, layouts and names read from its BTF, and what
+//! its query interface says. Nothing of the kind stands anywhere else.
+
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+
+use libbpf_rs::btf::types::{Composite, Enum, Func, FuncProto};
+use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize as _};
+use libbpf_rs::{get_print, set_print};
+
+use crate::sys;
+
+/// `IORING_SETUP_BPF_EXT` of the third posting: a macro, so BTF has no trace.
+pub const POSTED_SETUP_BIT: u32 = 21;
+/// `IORING_FEAT_BPF` of the third posting.
+pub const FEATURE_BIT: u32 = 18;
+/// `IO_RING_MAX_BPF_OPS`: ids per ring.
+pub const IDS: u16 = 16;
+/// `IORING_BPF_OP_SHIFT`: where the id stands in `sqe->bpf_op_flags`.
+pub const ID_SHIFT: u32 = 24;
+/// `REGISTER_QUERY` (include/uapi/linux/io_uring.h, 6.18).
+const REGISTER_QUERY: u32 = 35;
+/// Every setup flag up to 7.3 (include/uapi/linux/io_uring.h): bits 0 … 20.
+const KNOWN_SETUP_FLAGS: u64 = (1 << 21) - 1;
+
+/// The kfuncs that the programs call, with the parameters of the interface.
+pub const KFUNCS: [(&str, usize); 6] = [
+    ("uring_bpf_set_result", 2),
+    ("bpf_iter_uring_buf_new", 4),
+    ("bpf_iter_uring_buf_next", 1),
+    ("bpf_iter_uring_buf_destroy", 1),
+    ("bpf_uring_buf_dynptr", 2),
+    ("bpf_uring_buf_dynptr_rdwr", 2),
+];
+/// Not in the posted series: says which error ended an iteration.
+pub const ERROR_KFUNC: (&str, usize) = ("bpf_iter_uring_buf_error", 1);
+/// General kfuncs of the kernel that the programs call.
+pub const GENERAL_KFUNCS: [(&str, usize); 4] = [
+    ("bpf_dynptr_slice", 4),
+    ("bpf_dynptr_size", 1),
+    ("bpf_dynptr_copy", 5),
+    ("bpf_dynptr_memset", 4),
+];
+
+/// A structure's size and where its members are, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StructLayout {
+    pub size: usize,
+    pub members: BTreeMap<String, Member>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    pub offset: usize,
+    pub size: usize,
+}
+
+/// What the user overrides: `--kernel-flag NAME=VALUE`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overrides {
+    pub opcode: Option<u8>,
+    /// The flag itself, not its bit number.
+    pub setup_flag: Option<u32>,
+}
+
+/// Answers of the kernel's query interface (6.18 and later).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Query {
+    pub opcodes: u32,
+    pub features: u64,
+    pub setup_flags: u64,
+}
+
+/// The facts about the running kernel.
+#[derive(Debug, Clone, Default)]
+pub struct Kernel {
+    pub release: String,
+    pub has_btf: bool,
+    pub opcode: Option<u8>,
+    /// `struct uring_bpf_ops`, and whether it is a struct_ops type.
+    pub ops: Option<StructLayout>,
+    pub ops_registered: bool,
+    pub request: Option<StructLayout>,
+    pub iterator: Option<StructLayout>,
+    pub descriptor: Option<StructLayout>,
+    pub buffer_types: BTreeMap<String, i64>,
+    /// Every function of the interface that there is, with its parameters.
+    pub functions: BTreeMap<String, usize>,
+    pub has_arena: bool,
+    pub has_ublk_zero_copy: bool,
+    pub query: Option<Query>,
+    pub overrides: Overrides,
+}
+
+impl Kernel {
+    /// Reads the running kernel. What is absent is `None`, never an error.
+    pub fn read(overrides: Overrides) -> Self {
+        let mut kernel = Kernel {
+            release: release(),
+            query: query(),
+            overrides,
+            ..Kernel::default()
+        };
+        // libbpf says on stderr what a missing file means; we say it in our way.
+        let print = get_print();
+        set_print(None);
+        let btf = Btf::from_vmlinux();
+        set_print(print);
+        if let Ok(btf) = btf {
+            kernel.has_btf = true;
+            kernel.read_btf(&btf);
+        }
+        kernel.opcode = overrides.opcode.or(kernel.opcode);
+        kernel
+    }
+
+    fn read_btf(&mut self, btf: &Btf<'_>) {
+        self.opcode = enumerator(btf, "io_uring_op", "IORING_OP_BPF")
+            .and_then(|number| u8::try_from(number).ok());
+        self.ops = layout(btf, "uring_bpf_ops");
+        // The value type that register_bpf_struct_ops() asks for.
+        self.ops_registered = layout(btf, "bpf_struct_ops_uring_bpf_ops").is_some();
+        self.request = layout(btf, "uring_bpf_data");
+        self.iterator = layout(btf, "bpf_iter_uring_buf");
+        self.descriptor = layout(btf, "io_bpf_buf_desc");
+        self.buffer_types = enumerators(btf, "io_bpf_buf_type");
+        self.has_arena = enumerator(btf, "bpf_map_type", "BPF_MAP_TYPE_ARENA").is_some();
+        self.has_ublk_zero_copy = btf
+            .type_by_name::<Func<'_>>("ublk_register_io_buf")
+            .is_some();
+        let wanted = KFUNCS.iter().chain([&ERROR_KFUNC]).chain(&GENERAL_KFUNCS);
+        for (name, _) in wanted {
+            if let Some(parameters) = parameters(btf, name) {
+                self.functions.insert(name.to_string(), parameters);
+            }
+        }
+    }
+
+    /// What the main job cannot do without, of that which BTF tells.
+    pub fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        let mut need = |there: bool, what: &str| {
+            if !there {
+                missing.push(what.to_string());
+            }
+        };
+        need(self.has_btf, "BTF (/sys/kernel/btf/vmlinux)");
+        if !self.has_btf {
+            return missing;
+        }
+        need(self.opcode.is_some(), "opcode IORING_OP_BPF");
+        need(
+            self.ops.is_some() && self.ops_registered,
+            "struct_ops type uring_bpf_ops",
+        );
+        need(self.request.is_some(), "struct uring_bpf_data");
+        for (name, _) in KFUNCS.iter().chain(&GENERAL_KFUNCS) {
+            need(self.functions.contains_key(*name), &format!("kfunc {name}"));
+        }
+        need(self.has_arena, "BPF arena");
+        missing
+    }
+
+    pub fn reports_iteration_errors(&self) -> bool {
+        self.functions.contains_key(ERROR_KFUNC.0)
+    }
+
+    /// Setup flags to try, likeliest first.
+    pub fn setup_flag_candidates(&self) -> Vec<u32> {
+        if let Some(flag) = self.overrides.setup_flag {
+            return vec![flag];
+        }
+        let posted = 1u32 << POSTED_SETUP_BIT;
+        let mut candidates = Vec::new();
+        if let Some(query) = self.query {
+            // The kernel names its flags: those that nobody else uses, the
+            // posted one before the others.
+            let unknown = query.setup_flags & !KNOWN_SETUP_FLAGS;
+            candidates.extend(
+                (0..32)
+                    .map(|bit| 1u32 << bit)
+                    .filter(|flag| unknown & u64::from(*flag) != 0),
+            );
+            candidates.sort_by_key(|flag| *flag != posted);
+        }
+        for flag in std::iter::once(posted).chain((0..32).rev().map(|bit| 1u32 << bit)) {
+            // The second posting had it at bit 20.
+            let used = u64::from(flag) & KNOWN_SETUP_FLAGS & !(1 << 20) != 0;
+            if !used && !candidates.contains(&flag) {
+                candidates.push(flag);
+            }
+        }
+        candidates
+    }
+}
+
+fn release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|text| text.trim().to_string())
+        .unwrap_or_default()
+}
+
+fn type_named<'b>(btf: &'b Btf<'_>, name: &str, kinds: &[BtfKind]) -> Option<BtfType<'b>> {
+    // A name may stand for a forward declaration or a typedef as well.
+    if let Some(found) = btf.type_by_name::<BtfType<'_>>(name)
+        && kinds.contains(&found.kind())
+    {
+        return Some(found);
+    }
+    btf.type_by_kind::<BtfType<'_>>()
+        .find(|found| found.name().is_some_and(|n| n == name) && kinds.contains(&found.kind()))
+}
+
+fn layout(btf: &Btf<'_>, name: &str) -> Option<StructLayout> {
+    let found = btf.type_by_name::<BtfType<'_>>(name)?;
+    let composite = Composite::try_from(found)
+        .ok()
+        .or_else(|| Composite::try_from(type_named(btf, name, &[BtfKind::Struct])?).ok())?;
+    let mut layout = StructLayout {
+        size: composite.size(),
+        ..StructLayout::default()
+    };
+    let mut starts: Vec<(String, usize)> = composite
+        .iter()
+        .filter_map(|member| {
+            let offset = match member.attr {
+                libbpf_rs::btf::types::MemberAttr::Normal { offset } => offset,
+                libbpf_rs::btf::types::MemberAttr::BitField { offset, .. } => offset,
+            };
+            Some((member.name?.to_str()?.to_string(), offset as usize / 8))
+        })
+        .collect();
+    starts.sort_by_key(|(_, offset)| *offset);
+    // A member reaches as far as the next one begins: padding counts, which is
+    // right for what we ask of it (is there room in the pdu?).
+    for (index, (name, offset)) in starts.iter().enumerate() {
+        let end = starts.get(index + 1).map_or(layout.size, |next| next.1);
+        layout.members.insert(
+            name.clone(),
+            Member {
+                offset: *offset,
+                size: end - offset,
+            },
+        );
+    }
+    Some(layout)
+}
+
+fn enumerators(btf: &Btf<'_>, name: &str) -> BTreeMap<String, i64> {
+    let Some(found) = type_named(btf, name, &[BtfKind::Enum]) else {
+        return BTreeMap::new();
+    };
+    let Ok(list) = Enum::try_from(found) else {
+        return BTreeMap::new();
+    };
+    list.iter()
+        .filter_map(|member| Some((member.name?.to_str()?.to_string(), member.value)))
+        .collect()
+}
+
+fn enumerator(btf: &Btf<'_>, name: &str, member: &str) -> Option<i64> {
+    enumerators(btf, name).get(member).copied()
+}
+
+fn parameters(btf: &Btf<'_>, function: &str) -> Option<usize> {
+    let found = type_named(btf, function, &[BtfKind::Func])?;
+    let prototype = FuncProto::try_from(found.next_type()?).ok()?;
+    Some(prototype.len())
+}
+
+/// `struct io_uring_query_hdr` and `io_uring_query_opcode` (UAPI, 6.18).
+fn query() -> Option<Query> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Header {
+        next_entry: u64,
+        query_data: u64,
+        query_op: u32,
+        size: u32,
+        result: i32,
+        resv: [u32; 3],
+    }
+    #[repr(C)]
+    #[derive(Default)]
+    struct Opcodes {
+        nr_request_opcodes: u32,
+        nr_register_opcodes: u32,
+        feature_flags: u64,
+        ring_setup_flags: u64,
+        enter_flags: u64,
+        sqe_flags: u64,
+        nr_query_opcodes: u32,
+        pad: u32,
+    }
+    let mut opcodes = Opcodes::default();
+    let mut header = Header {
+        query_data: &raw mut opcodes as u64,
+        size: size_of::<Opcodes>() as u32,
+        ..Header::default()
+    };
+    // SAFETY: header and what it points to are valid, exclusive structures of
+    // the sizes that they name; a kernel without the call fails with EINVAL.
+    let result = unsafe {
+        sys::io_uring_register(None, REGISTER_QUERY, (&raw mut header).cast::<c_void>(), 0)
+    };
+    if result.is_err() || header.result < 0 {
+        return None;
+    }
+    Some(Query {
+        opcodes: opcodes.nr_request_opcodes,
+        features: opcodes.feature_flags,
+        setup_flags: opcodes.ring_setup_flags,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_posted_flag_is_tried_first_without_a_query_interface() {
+        let candidates = Kernel::default().setup_flag_candidates();
+        assert_eq!(candidates[0], 1 << 21);
+        assert!(candidates.contains(&(1 << 20)), "the second posting's flag");
+    }
+
+    #[test]
+    fn an_unknown_flag_of_the_query_interface_comes_before_guesses() {
+        let kernel = Kernel {
+            query: Some(Query {
+                setup_flags: KNOWN_SETUP_FLAGS | 1 << 25,
+                ..Query::default()
+            }),
+            ..Kernel::default()
+        };
+        assert_eq!(kernel.setup_flag_candidates()[..2], [1 << 25, 1 << 21]);
+    }
+
+    #[test]
+    fn an_override_is_the_only_candidate() {
+        let kernel = Kernel {
+            overrides: Overrides {
+                setup_flag: Some(1 << 7),
+                opcode: None,
+            },
+            ..Kernel::default()
+        };
+        assert_eq!(kernel.setup_flag_candidates(), [1 << 7]);
+    }
+
+    #[test]
+    fn a_kernel_without_btf_lacks_one_thing_only() {
+        assert_eq!(Kernel::default().missing().len(), 1);
+    }
+}

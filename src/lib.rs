@@ -8,9 +8,12 @@
 //! verification ([`verification`]) against the oracle ([`oracle`]) → report
 //! ([`report`]).
 
+pub mod bpf_log;
+pub mod bpf_skel;
 pub mod buffer;
 pub mod cli;
 pub mod cmd;
+mod crc32c_table;
 pub mod errno;
 pub mod error;
 pub mod file;
@@ -18,8 +21,10 @@ pub mod kernel;
 pub mod memory;
 pub mod oracle;
 pub mod pattern;
+pub mod permission;
 pub mod probe;
 pub mod program;
+mod queue;
 pub mod registration;
 pub mod report;
 pub mod request;

@@ -1,2 +1,223 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Memory mappings: base, transparent huge and huge pages.
+//! Memory mappings: base, transparent huge and huge pages, and BPF maps.
+//!
+//! The kernel reads and writes a [`Region`] behind the compiler's back while a
+//! request is in flight. [`crate::submission`] returns only when every request
+//! has completed, so whoever holds a slice never shares it with the kernel.
+
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+
+use crate::error::Failure;
+use crate::spec::PageKind;
+
+/// Where a huge page begins and ends.
+pub const HUGE_PAGE: usize = 2 << 20;
+
+/// A mapping, unmapped when dropped.
+#[derive(Debug)]
+pub struct Memory {
+    start: NonNull<u8>,
+    len: usize,
+    /// The mapping itself, which alignment may have made larger.
+    mapped: (NonNull<u8>, usize),
+}
+
+// SAFETY: a mapping belongs to the process, not to the thread that made it.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    /// Zeroed private memory of at least `len` bytes, every page present.
+    pub fn anonymous(len: usize, pages: PageKind) -> Result<Self, Failure> {
+        match pages {
+            PageKind::Base => {
+                let memory = Self::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None)?;
+                // Khugepaged must not turn base pages into huge ones.
+                memory.advise(libc::MADV_NOHUGEPAGE);
+                memory.populate();
+                Ok(memory)
+            }
+            PageKind::Thp => {
+                let len = len.next_multiple_of(HUGE_PAGE);
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                let mut memory = Self::map(len + HUGE_PAGE, flags, None)?;
+                let skip = memory.start.as_ptr().align_offset(HUGE_PAGE);
+                // SAFETY: skip < HUGE_PAGE, within the mapping made above.
+                memory.start = unsafe { memory.start.add(skip) };
+                memory.len = len;
+                memory.advise(libc::MADV_HUGEPAGE);
+                memory.populate();
+                Ok(memory)
+            }
+            PageKind::Huge => {
+                let len = len.next_multiple_of(HUGE_PAGE);
+                let flags = libc::MAP_PRIVATE
+                    | libc::MAP_ANONYMOUS
+                    | libc::MAP_HUGETLB
+                    | libc::MAP_HUGE_2MB;
+                let memory = Self::map(len, flags, None).map_err(|failure| {
+                    failure.next(format!(
+                        "reserve huge pages: sysctl vm.nr_hugepages={}",
+                        len / HUGE_PAGE
+                    ))
+                })?;
+                memory.populate();
+                Ok(memory)
+            }
+        }
+    }
+
+    /// The values of a BPF array map that allows to be mapped.
+    pub fn of_map(map: BorrowedFd<'_>, len: usize) -> Result<Self, Failure> {
+        let len = len.next_multiple_of(crate::sys::page_size());
+        Self::map(len, libc::MAP_SHARED, Some(map))
+    }
+
+    fn map(len: usize, flags: i32, fd: Option<BorrowedFd<'_>>) -> Result<Self, Failure> {
+        let fd = fd.map_or(-1, |fd| fd.as_raw_fd());
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, 0) };
+        if start == libc::MAP_FAILED {
+            let error = std::io::Error::last_os_error();
+            return Err(Failure::io(format!("map {len} bytes of memory"), &error));
+        }
+        let start = NonNull::new(start.cast())
+            .ok_or_else(|| Failure::environment("map memory: the kernel chose address 0"))?;
+        Ok(Memory {
+            start,
+            len,
+            mapped: (start, len),
+        })
+    }
+
+    /// Advice may be refused (no THP in this kernel): the memory works without.
+    fn advise(&self, advice: i32) {
+        // SAFETY: the range is within our mapping, and the advice changes no data.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) };
+    }
+
+    /// Touches every page: callbacks that cannot sleep take no page faults.
+    fn populate(&self) {
+        for offset in (0..self.len).step_by(crate::sys::page_size()) {
+            // SAFETY: offset is within our private, writable mapping.
+            unsafe { self.start.add(offset).write_volatile(0) };
+        }
+    }
+
+    pub fn region(&mut self) -> Region<'_> {
+        Region {
+            start: self.start,
+            len: self.len,
+            owner: PhantomData,
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let (start, len) = self.mapped;
+        // SAFETY: our own mapping; regions of it have ended with the borrow.
+        unsafe { libc::munmap(start.as_ptr().cast(), len) };
+    }
+}
+
+/// Part of a mapping, used by one buffer alone.
+#[derive(Debug)]
+pub struct Region<'m> {
+    start: NonNull<u8>,
+    len: usize,
+    owner: PhantomData<&'m mut [u8]>,
+}
+
+impl<'m> Region<'m> {
+    /// # Safety
+    /// `start` … `start + len` must be mapped writable for `'m`, and nothing
+    /// else in this process may use it for that long.
+    pub unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
+        Region {
+            start,
+            len,
+            owner: PhantomData,
+        }
+    }
+
+    /// The first `len` bytes, and the rest.
+    pub fn split_at(self, len: usize) -> (Region<'m>, Region<'m>) {
+        assert!(len <= self.len, "a region is split inside itself");
+        // SAFETY: both parts are within this region, disjoint, and it is consumed.
+        let rest = unsafe { Region::new(self.start.add(len), self.len - len) };
+        // SAFETY: as above.
+        (unsafe { Region::new(self.start, len) }, rest)
+    }
+
+    pub fn address(&self) -> u64 {
+        self.start.as_ptr() as u64
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped for 'm, ours alone, and no request is in flight.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and `&mut self` makes it the only slice.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+/// The values of a mapped BPF array, which programs write at any time.
+#[derive(Debug)]
+pub struct MappedArray<T> {
+    memory: Memory,
+    count: usize,
+    element: PhantomData<T>,
+}
+
+impl<T: Copy> MappedArray<T> {
+    pub fn new(map: BorrowedFd<'_>, count: usize) -> Result<Self, Failure> {
+        assert!(
+            size_of::<T>().is_multiple_of(8),
+            "array maps pad their values to 8 bytes"
+        );
+        Ok(MappedArray {
+            memory: Memory::of_map(map, count * size_of::<T>())?,
+            count,
+            element: PhantomData,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub fn get(&self, index: usize) -> T {
+        // SAFETY: `element` stays inside the mapping; T is plain old data, as
+        // request.rs asserts of each that is used here.
+        unsafe { self.element(index).read_volatile() }
+    }
+
+    pub fn set(&self, index: usize, value: T) {
+        // SAFETY: as in `get`.
+        unsafe { self.element(index).write_volatile(value) }
+    }
+
+    fn element(&self, index: usize) -> *mut T {
+        assert!(index < self.count, "index {index} of {}", self.count);
+        // SAFETY: index < count, and the mapping holds count elements.
+        unsafe { self.memory.start.as_ptr().cast::<T>().add(index) }
+    }
+}

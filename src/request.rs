@@ -1,2 +1,123 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The structures that user space and the BPF programs share.
+//! The structures that user space and the BPF programs share: src/bpf/intf.h,
+//! checked against what the compiler made of it.
+
+use std::mem::offset_of;
+
+use crate::bpf_skel;
+
+/// Requests in flight at once on one program.
+pub const SLOTS: usize = 128;
+
+/// The most that a chunk holds: the programs are written for 4 KiB pages.
+pub const CHUNK_MAX: usize = 4096;
+
+/// A buffer as the kernel wants it described.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Descriptor {
+    pub kind: u8,
+    pub reserved: u8,
+    pub buf_index: u16,
+    pub len: u32,
+    pub addr: u64,
+}
+
+/// One request: the arguments, then what the program says about it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Request {
+    pub from: Descriptor,
+    pub to: Descriptor,
+    pub from_arena: u64,
+    pub to_arena: u64,
+    /// Bytes the request is about.
+    pub len: u64,
+    /// Of its first byte in the whole stream.
+    pub position: u64,
+    /// Fill: the byte, word, first count or seed.
+    pub word: u64,
+    /// Checksum: index of the state to go on with.
+    pub stream: u32,
+    pub reserved: u32,
+
+    pub bytes: u64,
+    pub digest: u64,
+    pub source_chunks: u32,
+    pub dest_chunks: u32,
+    pub error: i32,
+    pub stage: u32,
+}
+
+/// One chunk as an iterator handed it out.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Chunk {
+    /// Of its first byte in the buffer.
+    pub offset: u64,
+    /// Of its first byte in its page.
+    pub place: u64,
+    /// What `bpf_iter_uring_buf_next` points at.
+    pub valid: u32,
+    /// `bpf_dynptr_size` of the chunk's dynptr.
+    pub size: u32,
+    pub first: u8,
+    pub last: u8,
+    pub pad: [u8; 6],
+}
+
+/// Where a checksum stands between the requests of one stream.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    pub position: u64,
+    pub acc: [u64; 4],
+    pub tail: [u8; 64],
+}
+
+/// What the interface refuses, in the order of the results of `check`.
+pub const REFUSALS: [(&str, i32); 4] = [
+    (
+        "bpf_uring_buf_dynptr_rdwr of an ITER_SOURCE iterator",
+        -libc::EPERM,
+    ),
+    ("bpf_iter_uring_buf_new with direction 2", -libc::EINVAL),
+    ("bpf_iter_uring_buf_new with buffer type 5", -libc::EINVAL),
+    ("bpf_uring_buf_dynptr before the first chunk", -libc::EINVAL),
+];
+
+/// What a program was doing when it met its error.
+pub fn stage_name(stage: u32) -> &'static str {
+    const NAMES: [&str; 11] = [
+        "program",
+        "bpf_iter_uring_buf_new of the source",
+        "bpf_iter_uring_buf_new of the destination",
+        "bpf_iter_uring_buf_next of the source",
+        "bpf_iter_uring_buf_next of the destination",
+        "bpf_uring_buf_dynptr",
+        "bpf_uring_buf_dynptr_rdwr",
+        "a chunk of no bytes or of more than a page",
+        "access to a chunk",
+        "more bytes than the request is about",
+        "a request out of its stream's order",
+    ];
+    NAMES.get(stage as usize).copied().unwrap_or("program")
+}
+
+type RequestInC = bpf_skel::copy::types::request;
+type ChunkInC = bpf_skel::chunks::types::chunk;
+
+const _: () = {
+    assert!(size_of::<Descriptor>() == 16);
+    assert!(size_of::<Request>() == size_of::<RequestInC>());
+    assert!(offset_of!(Request, from_arena) == offset_of!(RequestInC, from_arena));
+    assert!(offset_of!(Request, word) == offset_of!(RequestInC, word));
+    assert!(offset_of!(Request, stream) == offset_of!(RequestInC, stream));
+    assert!(offset_of!(Request, bytes) == offset_of!(RequestInC, bytes));
+    assert!(offset_of!(Request, error) == offset_of!(RequestInC, error));
+    assert!(offset_of!(Request, stage) == offset_of!(RequestInC, stage));
+    assert!(size_of::<Stream>() == size_of::<bpf_skel::checksum::types::stream>());
+    assert!(size_of::<Chunk>() == size_of::<ChunkInC>());
+    assert!(offset_of!(Chunk, valid) == offset_of!(ChunkInC, valid));
+    assert!(offset_of!(Chunk, last) == offset_of!(ChunkInC, last));
+};

@@ -1,2 +1,126 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Raw system calls.
+//! Raw system calls: what neither std nor a crate offers.
+
+use std::ffi::c_void;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// `struct io_sqring_offsets` (UAPI).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SqOffsets {
+    pub head: u32,
+    pub tail: u32,
+    pub ring_mask: u32,
+    pub ring_entries: u32,
+    pub flags: u32,
+    pub dropped: u32,
+    pub array: u32,
+    pub resv1: u32,
+    pub user_addr: u64,
+}
+
+/// `struct io_cqring_offsets` (UAPI).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CqOffsets {
+    pub head: u32,
+    pub tail: u32,
+    pub ring_mask: u32,
+    pub ring_entries: u32,
+    pub overflow: u32,
+    pub cqes: u32,
+    pub flags: u32,
+    pub resv1: u32,
+    pub user_addr: u64,
+}
+
+/// `struct io_uring_params` (UAPI).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Params {
+    pub sq_entries: u32,
+    pub cq_entries: u32,
+    pub flags: u32,
+    pub sq_thread_cpu: u32,
+    pub sq_thread_idle: u32,
+    pub features: u32,
+    pub wq_fd: u32,
+    pub resv: [u32; 3],
+    pub sq_off: SqOffsets,
+    pub cq_off: CqOffsets,
+}
+
+const _: () = assert!(size_of::<Params>() == 120);
+
+/// Creates a ring; `params` comes back filled in.
+pub fn io_uring_setup(entries: u32, params: &mut Params) -> io::Result<OwnedFd> {
+    // SAFETY: `params` is a valid, exclusive io_uring_params for the call.
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, entries, &raw mut *params) };
+    let fd = checked(fd)?;
+    // SAFETY: the kernel just returned this descriptor to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Submits and waits; returns the number of entries taken.
+pub fn io_uring_enter(
+    ring: BorrowedFd<'_>,
+    submit: u32,
+    complete: u32,
+    flags: u32,
+) -> io::Result<u32> {
+    // SAFETY: no signal mask is passed, so no memory of ours is involved.
+    let taken = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_enter,
+            ring.as_raw_fd(),
+            submit,
+            complete,
+            flags,
+            std::ptr::null::<c_void>(),
+            0usize,
+        )
+    };
+    checked(taken).map(|taken| taken as u32)
+}
+
+/// io_uring_register(2) on a ring, or on none for the calls that need none.
+///
+/// # Safety
+/// `argument` must be what `opcode` asks for, valid for the whole call.
+pub unsafe fn io_uring_register(
+    ring: Option<BorrowedFd<'_>>,
+    opcode: u32,
+    argument: *mut c_void,
+    count: u32,
+) -> io::Result<u32> {
+    let fd = ring.map_or(-1, |ring| ring.as_raw_fd());
+    // SAFETY: passed on to the caller.
+    let result = unsafe { libc::syscall(libc::SYS_io_uring_register, fd, opcode, argument, count) };
+    checked(result).map(|result| result as u32)
+}
+
+fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Soft limit on locked memory in bytes; `None` is unlimited.
+pub fn locked_memory_limit() -> Option<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is a valid, exclusive rlimit.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    (result == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// Size of a page of this machine.
+pub fn page_size() -> usize {
+    // SAFETY: sysconf takes no pointer.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Checksums of a buffer or of a part of the arena, exact for any split into
+ * chunks and any split of a stream into requests: what one request leaves
+ * unfinished, the next one of the same stream takes up.
+ */
+#include "arena.h"
+#include "chunks.h"
+
+struct {
+	__uint(type, MAP_TYPE_ARRAY);
+	__uint(map_flags, ARRAY_MMAPABLE);
+	__uint(max_entries, SLOTS);
+	__type(key, __u32);
+	__type(value, struct stream);
+} streams SEC(".maps");
+
+/*
+ * A checksum: where it starts, what a whole page and what fewer bytes do to
+ * it, and the digest it has come to. `page` and `bytes` point to memory that
+ * can be read in place.
+ */
+struct algorithm {
+	void (*init)(__u64 acc[4]);
+	void (*page)(struct walk *walk, const void *page);
+	void (*bytes)(struct walk *walk, const void *bytes, __u32 len);
+	__u64 (*digest)(struct walk *walk);
+};
+
+#include "crc32c.h"
+#include "adler32.h"
+#include "xor64.h"
+#include "xxh64.h"
+
+static __always_inline int take_page(struct walk *walk, struct bpf_dynptr *chunk,
+				     const struct algorithm algorithm)
+{
+	const void *page = bpf_dynptr_slice(chunk, 0, NULL, CHUNK_MAX);
+
+	if (!page)
+		return -EIO;
+	algorithm.page(walk, page);
+	return 0;
+}
+
+static __always_inline int take_part(struct walk *walk, struct bpf_dynptr *chunk,
+				     __u32 len, const struct algorithm algorithm)
+{
+	int error;
+
+	if (len > CHUNK_MAX)
+		return -EIO;
+	error = bpf_dynptr_read(walk->scratch, len, chunk, 0, 0);
+	if (error)
+		return error;
+	algorithm.bytes(walk, walk->scratch, len);
+	return 0;
+}
+
+static __always_inline void take_arena(struct walk *walk,
+				       const struct algorithm algorithm)
+{
+	__u32 pages = pages_of(walk->limit), i;
+
+	use_arena();
+	bpf_for(i, 0, pages) {
+		__u64 left = walk->limit - walk->bytes;
+		__u64 from = walk->from_arena + walk->bytes;
+		__u32 len = CHUNK_MAX;
+
+		if (left >= CHUNK_MAX) {
+			arena_to_page(walk->scratch, from);
+			/* Or a page of values is kept on the stack. */
+			barrier();
+			algorithm.page(walk, walk->scratch);
+		} else {
+			len = left;
+			arena_to_scratch(walk->scratch, from, len);
+			algorithm.bytes(walk, walk->scratch, len);
+		}
+		walk->position += len;
+		walk->bytes += len;
+	}
+}
+
+/* The stream's state, at its start or where the request before left it. */
+static __always_inline struct stream *resume(struct request *request,
+					     struct walk *walk,
+					     const struct algorithm algorithm)
+{
+	struct stream *stream = bpf_map_lookup_elem(&streams, &request->stream);
+	int i;
+
+	if (!stream)
+		return NULL;
+	if (!request->position)
+		algorithm.init(stream->acc);
+	for (i = 0; i < 4; i++)
+		walk->acc[i] = stream->acc[i];
+	walk->tail = stream->tail;
+	return stream;
+}
+
+static __always_inline int checksum(struct uring_bpf_data *data,
+				    const struct algorithm algorithm,
+				    page_body page, part_body part)
+{
+	struct walk walk = {};
+	struct request *request = start(data, &walk);
+	struct stream *stream;
+	int error = 0, i;
+
+	if (!request)
+		return -EINVAL;
+	stream = resume(request, &walk, algorithm);
+	if (!stream)
+		return -EINVAL;
+	if (request->position && request->position != stream->position) {
+		error = stop(request, STAGE_ORDER, -ESTALE);
+		return complete(data, request, 0, error);
+	}
+	if (page)
+		error = for_each_chunk(data, &request->from, ITER_SOURCE, &walk,
+				       page, part);
+	else
+		take_arena(&walk, algorithm);
+	for (i = 0; i < 4; i++)
+		stream->acc[i] = walk.acc[i];
+	stream->position = walk.position;
+	request->digest = algorithm.digest(&walk);
+	return complete(data, request, walk.bytes, error);
+}
+
+#define CHECKSUM(name)							\
+static __always_inline int name##_take_page(struct walk *walk,		\
+					    struct bpf_dynptr *chunk)	\
+{									\
+	return take_page(walk, chunk, name##_algorithm);		\
+}									\
+									\
+static __always_inline int name##_take_part(struct walk *walk,		\
+					    struct bpf_dynptr *chunk,	\
+					    __u32 len)			\
+{									\
+	return take_part(walk, chunk, len, name##_algorithm);		\
+}									\
+									\
+SEC("struct_ops")							\
+int BPF_PROG(name##_issue, struct uring_bpf_data *data)		\
+{									\
+	return checksum(data, name##_algorithm, name##_take_page,	\
+			name##_take_part);				\
+}									\
+									\
+SEC("struct_ops")							\
+int BPF_PROG(name##_arena_issue, struct uring_bpf_data *data)		\
+{									\
+	return checksum(data, name##_algorithm, NULL, NULL);		\
+}									\
+									\
+SEC(".struct_ops.link")							\
+struct uring_bpf_ops name = {						\
+	.prep_fn = (void *)prep,					\
+	.issue_fn = (void *)name##_issue,				\
+};									\
+									\
+SEC(".struct_ops.link")							\
+struct uring_bpf_ops name##_arena = {					\
+	.prep_fn = (void *)prep,					\
+	.issue_fn = (void *)name##_arena_issue,			\
+};
+
+CHECKSUM(crc32c)
+CHECKSUM(xxh64)
+CHECKSUM(adler32)
+CHECKSUM(xor64)

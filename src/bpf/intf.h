@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What user space and the BPF programs share. src/request.rs mirrors it; the
+ * build checks the mirror against the sizes and offsets in the skeletons.
+ */
+#ifndef URINGBPF_INTF_H
+#define URINGBPF_INTF_H
+
+/* Requests in flight at once; a power of two, so that an index is masked. */
+#define SLOTS		128
+
+/* The most that a chunk holds: the programs are written for 4 KiB pages. */
+#define CHUNK_MAX	4096
+
+/* A word may straddle the end of a chunk by seven bytes at either side. */
+#define SCRATCH_SIZE	(CHUNK_MAX + 64)
+
+/* A buffer as the kernel wants it described (UAPI, 16 bytes). */
+struct io_bpf_buf_desc {
+	__u8  type;
+	__u8  reserved;
+	__u16 buf_index;
+	__u32 len;
+	__u64 addr;
+};
+
+/* What a program was doing when it met the error in request::error. */
+enum stage {
+	STAGE_NONE = 0,
+	STAGE_SOURCE_NEW,	/* bpf_iter_uring_buf_new, ITER_SOURCE */
+	STAGE_DEST_NEW,		/* bpf_iter_uring_buf_new, ITER_DEST */
+	STAGE_SOURCE_NEXT,	/* bpf_iter_uring_buf_error of the source */
+	STAGE_DEST_NEXT,	/* bpf_iter_uring_buf_error of the destination */
+	STAGE_SOURCE_DYNPTR,	/* bpf_uring_buf_dynptr */
+	STAGE_DEST_DYNPTR,	/* bpf_uring_buf_dynptr_rdwr */
+	STAGE_CHUNK_SIZE,	/* a chunk of 0 bytes or of more than a page */
+	STAGE_ACCESS,		/* slice, read, write, copy or memset of a chunk */
+	STAGE_OVERRUN,		/* the iterator goes on after request::len bytes */
+	STAGE_ORDER,		/* request::position is not where the stream is */
+};
+
+/*
+ * One request: the SQE carries its index in `off`. User space writes the first
+ * half before it submits, the program the second before it completes.
+ */
+struct request {
+	struct io_bpf_buf_desc from;	/* read through an ITER_SOURCE iterator */
+	struct io_bpf_buf_desc to;	/* written through an ITER_DEST iterator */
+	__u64 from_arena;		/* user address of the source in the arena */
+	__u64 to_arena;			/* user address of the destination */
+	__u64 len;			/* bytes the request is about */
+	__u64 position;			/* of its first byte in the whole stream */
+	__u64 word;			/* fill: byte, word, first count or seed */
+	__u32 stream;			/* checksum: index of the state to go on with */
+	__u32 reserved;
+
+	__u64 bytes;			/* handled so far */
+	__u64 digest;			/* of everything in the stream up to here */
+	__u32 source_chunks;
+	__u32 dest_chunks;
+	__s32 error;			/* 0 or a negative errno */
+	__u32 stage;			/* enum stage of the error */
+};
+
+/* Where a checksum stands between the requests of one stream. */
+struct stream {
+	__u64 position;			/* bytes taken in */
+	__u64 acc[4];			/* crc32c, xor64: [0]; adler32: [0], [1] */
+	__u8  tail[64];			/* xxh64: the bytes of an unfinished stripe */
+};
+
+/* One chunk as an iterator handed it out. */
+struct chunk {
+	__u64 offset;			/* of its first byte in the buffer */
+	__u64 place;			/* of its first byte in its page */
+	__u32 valid;			/* what bpf_iter_uring_buf_next points at */
+	__u32 size;			/* bpf_dynptr_size of the chunk's dynptr */
+	__u8  first;			/* its first and last byte */
+	__u8  last;
+	__u8  pad[6];
+};
+
+/* What the interface refuses, tried on the running kernel: see check.h. */
+enum refusal {
+	REFUSE_WRITABLE_SOURCE,		/* rdwr dynptr of an ITER_SOURCE iterator */
+	REFUSE_DIRECTION,		/* direction 2 */
+	REFUSE_TYPE,			/* buffer type 5 */
+	REFUSE_NO_CHUNK,		/* dynptr before the first next */
+	REFUSALS,
+};
+
+#endif

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * XXH64 with seed 0. Stripes are 32 bytes; the bytes of an unfinished one wait
+ * in the stream's tail, and how many they are follows from the position.
+ */
+
+#define XXH_P1	0x9e3779b185ebca87ULL
+#define XXH_P2	0xc2b2ae3d27d4eb4fULL
+#define XXH_P3	0x165667b19e3779f9ULL
+#define XXH_P4	0x85ebca77c2b2ae63ULL
+#define XXH_P5	0x27d4eb2f165667c5ULL
+#define STRIPE	32
+
+static __always_inline __u64 rotate_left(__u64 x, int bits)
+{
+	return x << bits | x >> (64 - bits);
+}
+
+static __always_inline __u64 xxh64_round(__u64 acc, __u64 input)
+{
+	return rotate_left(acc + input * XXH_P2, 31) * XXH_P1;
+}
+
+static __always_inline void xxh64_stripe(__u64 acc[4], const void *stripe)
+{
+	const __u64 *words = stripe;
+
+	acc[0] = xxh64_round(acc[0], words[0]);
+	acc[1] = xxh64_round(acc[1], words[1]);
+	acc[2] = xxh64_round(acc[2], words[2]);
+	acc[3] = xxh64_round(acc[3], words[3]);
+}
+
+static __always_inline void xxh64_init(__u64 acc[4])
+{
+	acc[0] = XXH_P1 + XXH_P2;
+	acc[1] = XXH_P2;
+	acc[2] = 0;
+	acc[3] = -XXH_P1;
+}
+
+/* Up to 32 bytes to the end of what waits in the tail. */
+static __always_inline void xxh64_keep(__u8 *tail, __u32 held, const __u8 *from,
+				       __u32 len)
+{
+	__u32 i;
+
+	held &= STRIPE - 1;
+	bpf_for(i, 0, len) {
+		if (i >= STRIPE)
+			break;
+		tail[held + i] = from[i];
+	}
+}
+
+static __always_inline void xxh64_page(struct walk *walk, const void *page)
+{
+	__u32 held = walk->position & (STRIPE - 1);
+	__u32 skip = (STRIPE - held) & (STRIPE - 1);
+	const __u8 *stripes = page;
+	int i;
+
+	if (held) {
+		xxh64_keep(walk->tail, held, page, skip);
+		xxh64_stripe(walk->acc, walk->tail);
+	}
+	stripes += skip;
+#pragma clang loop unroll(full)
+	for (i = 0; i < CHUNK_MAX / STRIPE - 1; i++)
+		xxh64_stripe(walk->acc, stripes + i * STRIPE);
+	stripes += CHUNK_MAX - STRIPE;
+	if (held)
+		xxh64_keep(walk->tail, 0, stripes, held);
+	else
+		xxh64_stripe(walk->acc, page + CHUNK_MAX - STRIPE);
+}
+
+static __always_inline void xxh64_bytes(struct walk *walk, const void *bytes,
+					__u32 len)
+{
+	__u32 held = walk->position & (STRIPE - 1);
+	__u32 skip = STRIPE - held, stripes, at, i;
+
+	if (len < skip) {
+		xxh64_keep(walk->tail, held, bytes, len);
+		return;
+	}
+	xxh64_keep(walk->tail, held, bytes, skip);
+	xxh64_stripe(walk->acc, walk->tail);
+	stripes = (len - skip) / STRIPE;
+	bpf_for(i, 0, stripes) {
+		if (i >= CHUNK_MAX / STRIPE)
+			break;
+		xxh64_stripe(walk->acc, bytes + skip + i * STRIPE);
+	}
+	at = skip + stripes * STRIPE;
+	if (at <= CHUNK_MAX)
+		xxh64_keep(walk->tail, 0, bytes + at, len - at);
+}
+
+static __always_inline __u64 xxh64_merge(__u64 hash, __u64 acc)
+{
+	return (hash ^ xxh64_round(0, acc)) * XXH_P1 + XXH_P4;
+}
+
+static __always_inline __u64 xxh64_digest(struct walk *walk)
+{
+	__u32 held = walk->position & (STRIPE - 1), i;
+	const __u8 *tail = walk->tail;
+	const __u64 *acc = walk->acc;
+	__u64 hash = XXH_P5;
+
+	if (walk->position >= STRIPE) {
+		hash = rotate_left(acc[0], 1) + rotate_left(acc[1], 7) +
+		       rotate_left(acc[2], 12) + rotate_left(acc[3], 18);
+		hash = xxh64_merge(hash, acc[0]);
+		hash = xxh64_merge(hash, acc[1]);
+		hash = xxh64_merge(hash, acc[2]);
+		hash = xxh64_merge(hash, acc[3]);
+	}
+	hash += walk->position;
+
+	for (i = 0; i + 8 <= STRIPE; i += 8) {
+		if (i + 8 > held)
+			break;
+		hash ^= xxh64_round(0, *(const __u64 *)(tail + i));
+		hash = rotate_left(hash, 27) * XXH_P1 + XXH_P4;
+	}
+	i = held & ~7;
+	if (held & 4) {
+		hash ^= *(const __u32 *)(tail + i) * XXH_P1;
+		hash = rotate_left(hash, 23) * XXH_P2 + XXH_P3;
+	}
+	bpf_for(i, held & ~3, held) {
+		if (i >= STRIPE)
+			break;
+		hash ^= tail[i] * XXH_P5;
+		hash = rotate_left(hash, 11) * XXH_P1;
+	}
+	hash = (hash ^ hash >> 33) * XXH_P2;
+	hash = (hash ^ hash >> 29) * XXH_P3;
+	return hash ^ hash >> 32;
+}
+
+static const struct algorithm xxh64_algorithm = {
+	xxh64_init, xxh64_page, xxh64_bytes, xxh64_digest,
+};
