@@ -37,17 +37,18 @@ lock() {
 	flock "$descriptor"
 }
 
-# Waits for process $1 and returns its status. Meanwhile tells what function $2 says of its
-# progress: in place on a terminal, else as a line every half minute, for logs.
+# watch PID COMMAND…: waits for a process and returns its status. Meanwhile shows what the command
+# prints of its progress: in place on a terminal, else as a line every half minute, for logs.
 watch() {
-	local pid=$1 tell=$2 status=0 start=$SECONDS next=30 passed
+	local pid=$1 status=0 start=$SECONDS next=30 passed
+	shift
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 0.3
 		passed=$((SECONDS - start))
 		if [[ -t 2 ]]; then
-			printf '\r\033[K%s: %s, %d s' "$script" "$("$tell")" "$passed" >&2
+			printf '\r\033[K%s: %s, %d s' "$script" "$("$@")" "$passed" >&2
 		elif ((passed >= next)); then
-			say "$("$tell"), $passed s"
+			say "$("$@"), $passed s"
 			next=$((passed + 30))
 		fi
 	done

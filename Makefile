@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT OR GPL-2.0-only
+# The two commands that matter are `make smoke` and `make test`; `make help` lists the others.
+
+cargo := cargo
+# As given, dollars and quotes and all.
+override CMD := $(value CMD)
+export CMD
+
+.PHONY: help deps tool kernel vm smoke test lint clean clean-cache
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Variables: PROFILE=default|debug BZIMAGE=FILE KDIR=DIRECTORY KERNEL_VERSION=7.2 NO_INSTALL=1'
+	@echo '           CPUS=2 MEM=4G ICOUNT=1 TIMEOUT=600 KLOG=FILE; kernel/boot --help explains them'
+
+deps: ## Install the system packages that are missing (NO_INSTALL=1 only lists them)
+	@kernel/deps
+	@command -v $(cargo) >/dev/null || { echo 'make: cargo is missing: install Rust' >&2; exit 1; }
+
+tool: deps ## Build target/release/uringbpf
+	@$(cargo) build --release --locked
+
+kernel: deps ## Build the reference kernel
+	@kernel/build
+
+vm: tool ## Run CMD='…' in a virtual machine on the reference kernel
+	@kernel/boot
+
+smoke: tool ## Run every program over every type of buffer in the virtual machine
+	@kernel/boot tests/vm/smoke
+
+test: deps ## Run all tests: on this machine and in the virtual machine
+	@tests/run
+
+lint: deps ## Check format and lints of Rust code and shell scripts
+	@$(cargo) fmt --check
+	@$(cargo) clippy --all-targets --locked -- -D warnings
+	@shellcheck -x kernel/build kernel/boot kernel/deps kernel/fetch kernel/guest kernel/patch tests/run tests/vm/smoke .ci/run
+
+clean: ## Remove what cargo built
+	@$(cargo) clean
+
+clean-cache: ## Remove the cache: kernel sources, builds, images, virtme-ng
+	@rm -rf "$${URINGBPF_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/uringbpf}"

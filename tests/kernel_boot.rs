@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! That `kernel/boot` carries a command's output and status exactly, and that
+//! neither a hang nor a kernel's complaint passes for success.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn boot(command: &str) -> Command {
+    let mut boot = Command::new(Path::new(ROOT).join("kernel/boot"));
+    boot.arg(command)
+        .current_dir(ROOT)
+        .env_remove("ICOUNT")
+        .env_remove("TIMEOUT")
+        .env_remove("KLOG");
+    boot
+}
+
+fn run(command: &str) -> Output {
+    boot(command).output().expect("kernel/boot starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn output_and_status_come_back_byte_by_byte() {
+    let output = run("printf 'a\\r\\n\\0\\377'; seq 100000; printf 'e\\tf' >&2; exit 255");
+    assert_eq!(output.status.code(), Some(255), "{}", text(&output.stderr));
+    let mut expected = b"a\r\n\0\xff".to_vec();
+    for number in 1..=100_000 {
+        expected.extend_from_slice(format!("{number}\n").as_bytes());
+    }
+    assert!(
+        output.stdout == expected,
+        "{} bytes of {}",
+        output.stdout.len(),
+        expected.len()
+    );
+    assert_eq!(text(&output.stderr), "e\tf");
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn death_by_signal_is_a_shells_status() {
+    let output = run("echo before; kill -SEGV $$");
+    assert_eq!(
+        output.status.code(),
+        Some(128 + 11),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(text(&output.stdout), "before\n");
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn what_the_command_leaves_running_does_not_keep_the_machine_up() {
+    let output = boot("setsid sleep 1000 & echo \"$URINGBPF_VM $(id -u) $PWD\"")
+        .env("TIMEOUT", "120")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), format!("1 0 {ROOT}\n"));
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn make_keeps_every_quote_and_dollar_of_the_command() {
+    let output = Command::new("make")
+        .args([
+            "--silent",
+            "vm",
+            r#"CMD=printf '%s|' "a  b" '$HOME' `echo c` "it's" $((2 + 3))"#,
+        ])
+        .current_dir(ROOT)
+        .output()
+        .unwrap();
+    assert_eq!(
+        text(&output.stdout),
+        "a  b|$HOME|c|it's|5|",
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn a_hang_ends_at_the_time_limit_with_the_kernels_last_lines() {
+    let output = boot("echo started; sleep 1000")
+        .env("TIMEOUT", "20")
+        .output()
+        .unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(124), "{message}");
+    assert_eq!(text(&output.stdout), "started\n");
+    assert!(
+        message.contains("TIMEOUT=20") && message.contains("as init process"),
+        "{message}"
+    );
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn a_kernel_splat_fails_a_command_that_succeeded() {
+    let output = run("echo 'BUG: made up' >/dev/kmsg; echo 'second line' >/dev/kmsg");
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{message}");
+    assert!(
+        message.contains("BUG: made up") && message.contains("second line"),
+        "{message}"
+    );
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn a_panic_is_printed() {
+    let output = run("echo c >/proc/sysrq-trigger; sleep 60");
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{message}");
+    assert!(
+        message.contains("Kernel panic") && message.contains("sysrq_handle_crash"),
+        "{message}"
+    );
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn counting_instructions_takes_one_cpu() {
+    let output = boot("nproc").env("ICOUNT", "1").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "1\n");
+}
