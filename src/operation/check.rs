@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What the interface must refuse, tried before the main job: a kernel that
+//! lost a check copies every byte right and is still wrong.
+
+use crate::buffer::Buffer;
+use crate::errno::Errno;
+use crate::error::Failure;
+use crate::program::Program;
+use crate::request::{REFUSALS, Request};
+use crate::ring::Ring;
+use crate::spec::{BufferType, SqeOptions};
+use crate::submission::{Submission, run};
+
+/// Not an errno and not 0: the attempt was not made.
+const UNTRIED: i64 = i64::MIN;
+/// `REFUSE_WRITABLE_SOURCE`: only a buffer with bytes has a chunk to try it on.
+const NEEDS_A_CHUNK: usize = 0;
+
+/// The operation's name in the `copy` family.
+pub const OPERATION: &str = "check";
+
+/// Runs every attempt over a buffer, which stays as it is.
+pub fn refusals(ring: &Ring, program: &Program<'_>, buffer: &Buffer<'_>) -> Result<(), Failure> {
+    let view = buffer.view(&(0..buffer.len()))?;
+    let results = program
+        .refusals()?
+        .ok_or_else(|| Failure::environment("the copy programs have no map of refusals"))?;
+    for index in 0..REFUSALS.len() {
+        results.set(index, UNTRIED);
+    }
+    let request = Request {
+        from: view.descriptor,
+        ..Request::default()
+    };
+    let result = attempt(ring, program, request)?;
+    if result != 0 {
+        return Err(wrong("an iterator over the source", result, 0));
+    }
+    for (index, (what, expected)) in REFUSALS.iter().enumerate() {
+        let result = results.get(index);
+        let untried = result == UNTRIED && index == NEEDS_A_CHUNK && buffer.is_empty();
+        if !untried && result != i64::from(*expected) {
+            return Err(wrong(what, result as i32, *expected));
+        }
+    }
+    past_the_end(ring, program, buffer)
+}
+
+/// A range that ends one byte after its registered buffer does.
+fn past_the_end(ring: &Ring, program: &Program<'_>, buffer: &Buffer<'_>) -> Result<(), Failure> {
+    let Some((_, start, len)) = buffer.registration() else {
+        return Ok(());
+    };
+    if buffer.shape().kind != BufferType::Fixed {
+        return Ok(());
+    }
+    let mut request = Request {
+        from: buffer.view(&(0..buffer.len()))?.descriptor,
+        ..Request::default()
+    };
+    let left = start + len - request.from.addr;
+    request.from.len = u32::try_from(left + 1).unwrap_or(u32::MAX);
+    let result = attempt(ring, program, request)?;
+    if result != -libc::EFAULT {
+        let what = "a range that ends a byte after its registered buffer";
+        return Err(wrong(what, result, -libc::EFAULT));
+    }
+    Ok(())
+}
+
+fn attempt(ring: &Ring, program: &Program<'_>, request: Request) -> Result<i32, Failure> {
+    let submission = Submission {
+        id: program.id(OPERATION),
+        request,
+        after_previous: false,
+    };
+    let outcomes = run(ring, program, &[submission], &SqeOptions::default(), 1)?;
+    Ok(outcomes[0].result)
+}
+
+fn wrong(what: &str, result: i32, expected: i32) -> Failure {
+    let name = |result: i32| match Errno::from_result(result) {
+        Some(errno) => format!("{result} ({errno})"),
+        None => result.to_string(),
+    };
+    Failure::mismatch(format!(
+        "{what}: res is {}, expected {}",
+        name(result),
+        name(expected)
+    ))
+}
