@@ -218,6 +218,23 @@ fn patch_leaves_the_users_tree_alone() {
 }
 
 #[test]
+fn patch_reaches_files_at_the_top_of_the_tree() {
+    let lab = Lab::new();
+    lab.write(
+        "patches/0001-top.patch",
+        "--- a/Kconfig\n+++ b/Kconfig\n@@ -0,0 +1 @@\n+new\n--- /dev/null\n+++ b/TOP\n@@ -0,0 +1 @@\n+new\n",
+    );
+    let source = lab.fetch();
+    let output = lab.apply(&source);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(
+        fs::read_to_string(source.join("linux/Kconfig")).unwrap(),
+        "new\n"
+    );
+    assert!(source.join("linux/TOP").exists());
+}
+
+#[test]
 fn patch_takes_the_variant_of_the_trees_branch() {
     let lab = Lab::new();
     lab.patch("0001-change.patch", "any");
