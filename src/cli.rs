@@ -1,2 +1,337 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! The command line: every command and option, defined once.
+//! The command line: the one place that names commands, options and what they
+//! mean. Help, man pages and completions come from here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::kernel::Overrides;
+use crate::spec::{BufferSpec, RingOptions, SqeOptions, parse_size};
+
+/// Runs BPF programs over the buffers of io_uring requests (IORING_OP_BPF) and
+/// verifies every byte.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = false)]
+#[command(after_help = "\
+BUF is TYPE[:KEY=VALUE,…]. Types: user, fixed, vec, kfixed, reg-vec, arena.
+Keys: len (bytes; K, M, G), offset (into its first page), iovs (a count, or
+sizes: 512+4096+1), index (slot in the buffer table), pages (base, huge, thp),
+at (offset inside the registered buffer).
+
+Exit status: 0 all as expected, 1 the kernel or the data was wrong, 2 bad
+arguments, 3 something else failed, 4 the kernel lacks what is needed, 130
+interrupted.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct GlobalArgs {
+    /// How results are printed: text for people, or one JSON object per line
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub format: Format,
+    /// Print results only when something is wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more: causes of errors, then the verifier's log
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Use this instead of what the kernel says: opcode=N, setup-flag=VALUE
+    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = parse_override)]
+    pub kernel_flag: Vec<Override>,
+}
+
+impl GlobalArgs {
+    pub fn overrides(&self) -> Overrides {
+        let mut overrides = Overrides::default();
+        for flag in &self.kernel_flag {
+            match flag {
+                Override::Opcode(opcode) => overrides.opcode = Some(*opcode),
+                Override::SetupFlag(flag) => overrides.setup_flag = Some(*flag),
+            }
+        }
+        overrides
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    #[default]
+    Human,
+    Json,
+    /// Test protocol of the kernel's selftests; for `smoke`
+    #[value(hide = true)]
+    Ktap,
+}
+
+/// One `--kernel-flag`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Override {
+    Opcode(u8),
+    SetupFlag(u32),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what this kernel has of what is needed
+    Probe,
+    /// Copy between two buffers, or a file to another
+    Copy(CopyArgs),
+    /// Checksum a buffer, or files
+    Checksum(ChecksumArgs),
+    /// Write a pattern to a buffer, or a file
+    Fill(FillArgs),
+    /// Show the chunks that the kernel's iterator hands out for a buffer
+    Chunks(ChunksArgs),
+}
+
+/// How requests are made and submitted, for commands on buffers.
+#[derive(Debug, Clone, Args)]
+pub struct RequestArgs {
+    /// Ring options: sqpoll, defer-taskrun, single-issuer, no-sqarray, sqe128, cqe32, coop
+    #[arg(long, value_name = "OPTION,…")]
+    pub ring: Option<RingOptions>,
+    /// Have the requests issued by a worker thread (IOSQE_ASYNC)
+    #[arg(long = "async")]
+    pub asynchronous: bool,
+    /// Link requests that depend on one another (IOSQE_IO_LINK)
+    #[arg(long, conflicts_with = "hardlink")]
+    pub link: bool,
+    /// Hard-link requests that depend on one another (IOSQE_IO_HARDLINK)
+    #[arg(long)]
+    pub hardlink: bool,
+    /// Drain the ring before each request (IOSQE_IO_DRAIN)
+    #[arg(long)]
+    pub drain: bool,
+    /// Requests in flight
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub depth: u32,
+    /// Split the work into requests of at most this many bytes (up to 64M)
+    #[arg(long, value_name = "SIZE", value_parser = parse_split)]
+    pub split: Option<u64>,
+    /// Load programs that must not sleep, even where the kernel takes others
+    #[arg(long)]
+    pub non_sleepable: bool,
+    /// Repeat a run: what it printed as its seed
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl RequestArgs {
+    pub fn ring_options(&self) -> RingOptions {
+        self.ring.unwrap_or_default()
+    }
+
+    pub fn sqe_options(&self) -> SqeOptions {
+        SqeOptions {
+            asynchronous: self.asynchronous,
+            link: self.link,
+            hardlink: self.hardlink,
+            drain: self.drain,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "uringbpf copy [OPTIONS] --from BUF --to BUF\n       uringbpf copy [OPTIONS] SOURCE DEST"
+)]
+pub struct CopyArgs {
+    /// Buffer to read
+    #[arg(long, value_name = "BUF", requires = "to", conflicts_with_all = ["source", "dest"])]
+    pub from: Option<BufferSpec>,
+    /// Buffer to write
+    #[arg(long, value_name = "BUF", requires = "from")]
+    pub to: Option<BufferSpec>,
+    /// Copy in two requests, through an arena
+    #[arg(long, value_enum, requires = "from")]
+    pub via: Option<Via>,
+    /// File to read
+    #[arg(required_unless_present = "from", requires = "dest")]
+    pub source: Option<PathBuf>,
+    /// File to make identical to it
+    #[arg(required_unless_present = "from")]
+    pub dest: Option<PathBuf>,
+    #[command(flatten)]
+    pub files: FileArgs,
+    #[command(flatten)]
+    pub request: RequestArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Via {
+    Arena,
+}
+
+/// How files are read and written.
+#[derive(Debug, Clone, Args)]
+pub struct FileArgs {
+    /// Bytes of a file that one request handles
+    #[arg(long, value_name = "SIZE", default_value = "256K", value_parser = parse_block)]
+    pub block: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Algorithm {
+    #[default]
+    Crc32c,
+    Xxh64,
+    Adler32,
+    /// XOR of the 64-bit little-endian words: RAID parity
+    Xor64,
+}
+
+impl Algorithm {
+    pub const ALL: [Algorithm; 4] = [
+        Algorithm::Crc32c,
+        Algorithm::Xxh64,
+        Algorithm::Adler32,
+        Algorithm::Xor64,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Crc32c => "crc32c",
+            Algorithm::Xxh64 => "xxh64",
+            Algorithm::Adler32 => "adler32",
+            Algorithm::Xor64 => "xor64",
+        }
+    }
+
+    /// Hexadecimal digits of a digest.
+    pub fn digits(self) -> usize {
+        match self {
+            Algorithm::Crc32c | Algorithm::Adler32 => 8,
+            Algorithm::Xxh64 | Algorithm::Xor64 => 16,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "uringbpf checksum [OPTIONS] --from BUF\n       uringbpf checksum [OPTIONS] FILE…"
+)]
+pub struct ChecksumArgs {
+    /// Which checksum
+    #[arg(short, long, value_enum, default_value_t)]
+    pub algorithm: Algorithm,
+    /// Buffer to checksum
+    #[arg(long, value_name = "BUF", conflicts_with_all = ["files", "check"])]
+    pub from: Option<BufferSpec>,
+    /// Read checksums from the files and check them
+    #[arg(short, long)]
+    pub check: bool,
+    /// Files to checksum
+    #[arg(required_unless_present = "from", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub file: FileArgs,
+    #[command(flatten)]
+    pub request: RequestArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "uringbpf fill [OPTIONS] --to BUF\n       uringbpf fill [OPTIONS] FILE --len SIZE"
+)]
+pub struct FillArgs {
+    /// Buffer to fill
+    #[arg(long, value_name = "BUF", conflicts_with_all = ["file", "len"])]
+    pub to: Option<BufferSpec>,
+    /// File to write
+    #[arg(required_unless_present = "to", requires = "len")]
+    pub file: Option<PathBuf>,
+    /// Bytes of the file
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, requires = "file")]
+    pub len: Option<u64>,
+    /// What to write
+    #[command(flatten)]
+    pub pattern: PatternArgs,
+    #[command(flatten)]
+    pub files: FileArgs,
+    #[command(flatten)]
+    pub request: RequestArgs,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+#[group(multiple = false)]
+pub struct PatternArgs {
+    /// This byte everywhere (the default, 0xa5)
+    #[arg(long, value_name = "N", value_parser = parse_byte)]
+    pub byte: Option<u8>,
+    /// This 64-bit word, little endian
+    #[arg(long, value_name = "N", value_parser = parse_word)]
+    pub word: Option<u64>,
+    /// 64-bit words that count up from N
+    #[arg(long, value_name = "N", value_parser = parse_word, num_args = 0..=1, default_missing_value = "0")]
+    pub counter: Option<u64>,
+    /// Pseudo-random words from the seed N
+    #[arg(long, value_name = "N", value_parser = parse_word, num_args = 0..=1, default_missing_value = "0")]
+    pub random: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct ChunksArgs {
+    /// Buffer to look at
+    #[arg(value_name = "BUF")]
+    pub buffer: BufferSpec,
+    /// Iterate as a destination instead of as a source
+    #[arg(long)]
+    pub dest: bool,
+    #[command(flatten)]
+    pub request: RequestArgs,
+}
+
+fn parse_override(text: &str) -> Result<Override, String> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    let number = parse_word(value)?;
+    let range = || format!("{value} is out of range");
+    match name {
+        "opcode" => u8::try_from(number)
+            .map(Override::Opcode)
+            .map_err(|_| range()),
+        "setup-flag" => match u32::try_from(number) {
+            Ok(flag) if flag.is_power_of_two() => Ok(Override::SetupFlag(flag)),
+            _ => Err(format!("{value} is not one bit of 32")),
+        },
+        _ => Err(format!(
+            "no kernel flag {name:?}; they are opcode, setup-flag"
+        )),
+    }
+}
+
+/// A number, decimal or with 0x.
+fn parse_word(text: &str) -> Result<u64, String> {
+    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) if !hex.starts_with('+') => u64::from_str_radix(hex, 16),
+        _ if text.starts_with('+') => return Err(format!("{text:?} is no 64-bit number")),
+        _ => text.parse(),
+    };
+    number.map_err(|_| format!("{text:?} is no 64-bit number"))
+}
+
+fn parse_byte(text: &str) -> Result<u8, String> {
+    u8::try_from(parse_word(text)?).map_err(|_| format!("{text} is no byte (0 to 255)"))
+}
+
+fn parse_split(text: &str) -> Result<u64, String> {
+    bounded(text, 1, 64 << 20)
+}
+
+fn parse_block(text: &str) -> Result<u64, String> {
+    bounded(text, 4096, 16 << 20)
+}
+
+fn bounded(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    let size = parse_size(text).map_err(|error| error.to_string())?;
+    if !(least..=most).contains(&size) {
+        return Err(format!("{text} is not from {least} to {most} bytes"));
+    }
+    Ok(size)
+}
