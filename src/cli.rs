@@ -107,12 +107,9 @@ pub struct RequestArgs {
     /// Drain the ring before each request (IOSQE_IO_DRAIN)
     #[arg(long)]
     pub drain: bool,
-    /// Requests in flight
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub depth: u32,
-    /// Split the work into requests of at most this many bytes (up to 64M)
-    #[arg(long, value_name = "SIZE", value_parser = parse_split)]
-    pub split: Option<u64>,
+    /// Requests in flight: 1 for buffers, 8 blocks for files
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub depth: Option<u32>,
     /// Load programs that must not sleep, even where the kernel takes others
     #[arg(long)]
     pub non_sleepable: bool,
@@ -279,9 +276,6 @@ pub struct ChunksArgs {
     /// Buffer to look at
     #[arg(value_name = "BUF")]
     pub buffer: BufferSpec,
-    /// Iterate as a destination instead of as a source
-    #[arg(long)]
-    pub dest: bool,
     #[command(flatten)]
     pub request: RequestArgs,
 }
@@ -318,10 +312,6 @@ fn parse_word(text: &str) -> Result<u64, String> {
 
 fn parse_byte(text: &str) -> Result<u8, String> {
     u8::try_from(parse_word(text)?).map_err(|_| format!("{text} is no byte (0 to 255)"))
-}
-
-fn parse_split(text: &str) -> Result<u64, String> {
-    bounded(text, 1, 64 << 20)
 }
 
 fn parse_block(text: &str) -> Result<u64, String> {

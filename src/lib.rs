@@ -8,6 +8,7 @@
 //! verification ([`verification`]) against the oracle ([`oracle`]) → report
 //! ([`report`]).
 
+pub mod arguments;
 pub mod bpf_log;
 pub mod bpf_skel;
 pub mod buffer;
@@ -17,6 +18,7 @@ mod crc32c_table;
 pub mod errno;
 pub mod error;
 pub mod file;
+pub mod interrupt;
 pub mod kernel;
 pub mod layout;
 pub mod memory;
@@ -26,6 +28,7 @@ pub mod pattern;
 pub mod permission;
 pub mod probe;
 pub mod program;
+pub mod progress;
 mod queue;
 pub mod registration;
 pub mod report;

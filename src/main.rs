@@ -1,4 +1,21 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Arguments to a command, errors to an exit status.
 
-fn main() {}
+use std::process::ExitCode;
+
+use uringbpf::{arguments, cmd, error};
+
+fn main() -> ExitCode {
+    let cli = match arguments::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(status) => return ExitCode::from(status),
+    };
+    let verbose = cli.global.verbose > 0;
+    match cmd::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", error::message(&error, verbose));
+            ExitCode::from(error::exit_status(&error))
+        }
+    }
+}

@@ -183,7 +183,8 @@ impl<'r> Program<'r> {
         self.requests().set(slot, request);
     }
 
-    fn requests(&self) -> &MappedArray<Request> {
+    /// The slots that requests travel in.
+    pub fn requests(&self) -> &MappedArray<Request> {
         self.requests
             .as_ref()
             .expect("every family but `attach` has requests")

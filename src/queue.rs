@@ -3,6 +3,7 @@
 //! or 32. The io-uring crate adopts only rings of 64 and 16 bytes, and a ring
 //! with a setup flag that it does not know can only be adopted.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -89,6 +90,8 @@ pub struct Queues {
     params: Params,
     sqe_size: usize,
     cqe_size: usize,
+    /// Our tail, ahead of the one that the kernel sees.
+    tail: Cell<u32>,
 }
 
 impl Queues {
@@ -110,6 +113,7 @@ impl Queues {
             params,
             sqe_size,
             cqe_size,
+            tail: Cell::new(0),
         };
         if params.flags & SETUP_NO_SQARRAY == 0 {
             // Entry i always stands at place i.
@@ -127,14 +131,15 @@ impl Queues {
         self.params.sq_entries as usize
     }
 
-    /// Appends an entry; false when the queue is full.
+    /// Appends an entry; false when the queue is full. The kernel sees it after
+    /// [`Queues::publish`]: a polling thread that took half a chain of links
+    /// would end the chain there.
     pub fn push(&self, entry: &[u8; 64]) -> bool {
         let head = self
             .sq
             .word(self.params.sq_off.head)
             .load(Ordering::Acquire);
-        let tail = self.sq.word(self.params.sq_off.tail);
-        let at = tail.load(Ordering::Relaxed);
+        let at = self.tail.get();
         if at.wrapping_sub(head) >= self.params.sq_entries {
             return false;
         }
@@ -147,20 +152,21 @@ impl Queues {
             // SAFETY: as above.
             unsafe { rest.write_volatile([0; 64]) };
         }
-        tail.store(at.wrapping_add(1), Ordering::Release);
+        self.tail.set(at.wrapping_add(1));
         true
     }
 
-    /// Entries that the kernel has not taken yet.
-    pub fn pending(&self) -> u32 {
+    /// Shows the kernel what was appended; returns the number of entries that
+    /// it has not taken yet.
+    pub fn publish(&self) -> u32 {
+        let tail = self.tail.get();
         let head = self
             .sq
             .word(self.params.sq_off.head)
             .load(Ordering::Acquire);
-        let tail = self
-            .sq
+        self.sq
             .word(self.params.sq_off.tail)
-            .load(Ordering::Relaxed);
+            .store(tail, Ordering::Release);
         tail.wrapping_sub(head)
     }
 

@@ -1,2 +1,99 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Results on stdout, for people and as JSON lines.
+//! Results on stdout: text for people, or one JSON object per line.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value, json};
+
+use crate::cli::{Format, GlobalArgs};
+use crate::error::Failure;
+
+/// Of the JSON objects; grows when a key changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// Where results go, and in which form.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    format: Format,
+    quiet: bool,
+}
+
+impl Report {
+    /// Refuses a format that the command has not got.
+    pub fn new(global: &GlobalArgs) -> Result<Self, Failure> {
+        if global.format == Format::Ktap {
+            return Err(Failure::usage(
+                "--format ktap: this command has no test cases; use human or json",
+            ));
+        }
+        Ok(Report {
+            format: global.format,
+            quiet: global.quiet,
+        })
+    }
+
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// A result that is the point of the command, or a failure: printed even
+    /// when quiet.
+    pub fn data(&self, command: &str, human: &str, keys: Value) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => print(&object(command, keys)),
+            _ => print(human),
+        }
+    }
+
+    /// One result. `keys` is a JSON object; schema and command come first.
+    pub fn result(&self, command: &str, human: &str, keys: Value) -> Result<(), Failure> {
+        let line = match self.format {
+            Format::Json => object(command, keys),
+            _ if self.quiet => return Ok(()),
+            _ => human.to_string(),
+        };
+        print(&line)
+    }
+}
+
+fn object(command: &str, keys: Value) -> String {
+    let mut object = Map::new();
+    object.insert("schema".into(), json!(SCHEMA));
+    object.insert("command".into(), json!(command));
+    if let Value::Object(keys) = keys {
+        object.extend(keys);
+    }
+    Value::Object(object).to_string()
+}
+
+/// A line on stdout. A reader that has gone is an error like any other, not a
+/// panic.
+pub fn print(line: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::io("write to stdout", &error))
+}
+
+/// "1 request", "2 requests".
+pub fn count(number: u64, unit: &str) -> String {
+    match number {
+        1 => format!("1 {unit}"),
+        _ => format!("{number} {unit}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_one_line_that_begins_with_the_schema() {
+        let line = object("copy", json!({"bytes": 3, "name": "a\nb"}));
+        assert!(line.starts_with(r#"{"#) && !line.contains('\n'), "{line}");
+        let value: Value = serde_json::from_str(&line).expect("valid JSON");
+        assert_eq!(value["schema"], 1);
+        assert_eq!(value["command"], "copy");
+        assert_eq!(value["bytes"], 3);
+    }
+}

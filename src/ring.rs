@@ -106,7 +106,7 @@ impl Ring {
     /// flight use our memory.
     pub fn submit_and_wait(&self, want: u32) -> Result<(), Failure> {
         loop {
-            let pending = self.queues.pending();
+            let pending = self.queues.publish();
             let queue_flags = self.queues.flags();
             let mut flags = 0;
             if want > 0 || queue_flags & SQ_CQ_OVERFLOW != 0 {

@@ -124,3 +124,34 @@ pub fn page_size() -> usize {
     // SAFETY: sysconf takes no pointer.
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }
+
+/// The file mode creation mask: the permissions that new files do not get.
+pub fn umask() -> u32 {
+    // SAFETY: takes no pointer. Set and set back: the process makes no files
+    // in between, having one thread that does.
+    unsafe {
+        let mask = libc::umask(0o077);
+        libc::umask(mask);
+        mask
+    }
+}
+
+/// Gives an open file without a name (O_TMPFILE) this one; fails where the
+/// name is taken.
+pub fn link_open_file(file: &std::fs::File, path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+
+    let open = std::ffi::CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: both are strings that live through the call.
+    let result = unsafe {
+        libc::linkat(
+            libc::AT_FDCWD,
+            open.as_ptr(),
+            libc::AT_FDCWD,
+            name.as_ptr(),
+            libc::AT_SYMLINK_FOLLOW,
+        )
+    };
+    checked(result.into()).map(drop)
+}

@@ -30,7 +30,7 @@ static __always_inline int record(struct walk *walk, struct bpf_dynptr *ptr,
 	 * passes through memory, where only its place in the page stays.
 	 */
 	*(volatile __u64 *)&chunk->place = (__u64)first;
-	chunk->place &= CHUNK_MAX - 1;
+	chunk->place = *(volatile __u64 *)&chunk->place & (CHUNK_MAX - 1);
 	chunk->first = *first;
 	walk->acc[0]++;
 	return bpf_dynptr_read(&chunk->last, 1, ptr, len - 1, 0);

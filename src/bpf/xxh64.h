@@ -39,17 +39,21 @@ static __always_inline void xxh64_init(__u64 acc[4])
 	acc[3] = -XXH_P1;
 }
 
-/* Up to 32 bytes to the end of what waits in the tail. */
+/* Up to 32 bytes of a page or scratch page, to the tail from `held` on. */
 static __always_inline void xxh64_keep(__u8 *tail, __u32 held, const __u8 *from,
-				       __u32 len)
+				       __u32 at, __u32 len)
 {
 	__u32 i;
 
-	held &= STRIPE - 1;
 	bpf_for(i, 0, len) {
-		if (i >= STRIPE)
+		__u32 source = at + i, dest = held + i;
+
+		/* The verifier knows each sum, not that both fit together. */
+		barrier_var(source);
+		barrier_var(dest);
+		if (source >= CHUNK_MAX || dest >= STRIPE)
 			break;
-		tail[held + i] = from[i];
+		tail[dest] = from[source];
 	}
 }
 
@@ -61,16 +65,15 @@ static __always_inline void xxh64_page(struct walk *walk, const void *page)
 	int i;
 
 	if (held) {
-		xxh64_keep(walk->tail, held, page, skip);
+		xxh64_keep(walk->tail, held, page, 0, skip);
 		xxh64_stripe(walk->acc, walk->tail);
 	}
 	stripes += skip;
 #pragma clang loop unroll(full)
 	for (i = 0; i < CHUNK_MAX / STRIPE - 1; i++)
 		xxh64_stripe(walk->acc, stripes + i * STRIPE);
-	stripes += CHUNK_MAX - STRIPE;
 	if (held)
-		xxh64_keep(walk->tail, 0, stripes, held);
+		xxh64_keep(walk->tail, 0, page, CHUNK_MAX - held, held);
 	else
 		xxh64_stripe(walk->acc, page + CHUNK_MAX - STRIPE);
 }
@@ -82,10 +85,10 @@ static __always_inline void xxh64_bytes(struct walk *walk, const void *bytes,
 	__u32 skip = STRIPE - held, stripes, at, i;
 
 	if (len < skip) {
-		xxh64_keep(walk->tail, held, bytes, len);
+		xxh64_keep(walk->tail, held, bytes, 0, len);
 		return;
 	}
-	xxh64_keep(walk->tail, held, bytes, skip);
+	xxh64_keep(walk->tail, held, bytes, 0, skip);
 	xxh64_stripe(walk->acc, walk->tail);
 	stripes = (len - skip) / STRIPE;
 	bpf_for(i, 0, stripes) {
@@ -94,8 +97,7 @@ static __always_inline void xxh64_bytes(struct walk *walk, const void *bytes,
 		xxh64_stripe(walk->acc, bytes + skip + i * STRIPE);
 	}
 	at = skip + stripes * STRIPE;
-	if (at <= CHUNK_MAX)
-		xxh64_keep(walk->tail, 0, bytes + at, len - at);
+	xxh64_keep(walk->tail, 0, bytes, at, len - at);
 }
 
 static __always_inline __u64 xxh64_merge(__u64 hash, __u64 acc)

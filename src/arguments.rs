@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! From the words of the command line to [`Cli`], with errors in one line.
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::cli::Cli;
+use crate::error::EXIT_OK;
+
+/// The exit status of arguments that make no sense.
+const EXIT_USAGE: u8 = 2;
+
+/// The arguments, or the exit status after what was asked for (help, version)
+/// or what is wrong has been printed.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
+    let matches = Cli::command().try_get_matches_from(words);
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A closed stdout is the reader's choice.
+            let _ = error.print();
+            EXIT_OK
+        }
+        _ => {
+            eprintln!("{}", one_line(&error));
+            EXIT_USAGE
+        }
+    })
+}
+
+/// clap explains itself over several lines: what is wrong, tips, the usage.
+/// What is wrong is kept, on one line, with where to read on.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let what: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:"))
+        .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
+        .collect();
+    let what = what.join(" ");
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    let what: String = what
+        .chars()
+        .map(|character| {
+            if character.is_control() {
+                '?'
+            } else {
+                character
+            }
+        })
+        .collect();
+    let what = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            "a command is missing".to_string()
+        }
+        _ => what,
+    };
+    format!("uringbpf: {what} (see uringbpf --help)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_is_one_line_whatever_clap_says() {
+        for words in [
+            &["uringbpf"][..],
+            &["uringbpf", "copy"],
+            &["uringbpf", "copy", "--from", "user"],
+            &["uringbpf", "chunks", "users"],
+            &["uringbpf", "chunks", "a\nb"],
+            &["uringbpf", "frobnicate"],
+        ] {
+            let error = Cli::command()
+                .try_get_matches_from(words)
+                .and_then(|matches| Cli::from_arg_matches(&matches))
+                .expect_err("malformed");
+            let line = one_line(&error);
+            assert!(
+                !line.contains('\n') && line.starts_with("uringbpf: "),
+                "{line}"
+            );
+        }
+    }
+}
