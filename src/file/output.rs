@@ -66,6 +66,7 @@ impl Output {
             None => path.to_path_buf(),
         };
         let directory = directory(&path);
+        std::fs::metadata(directory).map_err(|error| failed(&error))?;
         let draft = unnamed(directory)
             .map(Draft::Unnamed)
             .or_else(|_| NamedTempFile::with_prefix_in(".uringbpf-", directory).map(Draft::Named))

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What makes no sense is refused on any machine: status 2, one line on
+//! stderr, nothing on stdout, no panic.
+
+use std::process::{Command, Output};
+
+fn uringbpf(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_uringbpf"))
+        .args(words)
+        .output()
+        .expect("the binary runs")
+}
+
+/// Words separated by spaces; none of them has one.
+const MALFORMED: &[&str] = &[
+    "",
+    "frobnicate",
+    "--format",
+    "--format yaml probe",
+    "--format ktap copy --from user --to user",
+    "--kernel-flag probe",
+    "--kernel-flag opcode probe",
+    "--kernel-flag opcode=256 probe",
+    "--kernel-flag opcode=-1 probe",
+    "--kernel-flag opcode=x probe",
+    "--kernel-flag setup-flag=3 probe",
+    "--kernel-flag setup-flag=0 probe",
+    "--kernel-flag setup-flag=0x100000000 probe",
+    "--kernel-flag speed=9 probe",
+    "-q -v probe",
+    "probe extra",
+    "probe --from user",
+    "copy",
+    "copy one",
+    "copy one two three",
+    "copy --from user",
+    "copy --to user",
+    "copy --from user --to user one",
+    "copy --from user one two",
+    "copy one two --via arena",
+    "copy --from user --to user --via memory",
+    "copy --from arena --to user --via arena",
+    "copy --from users --to user",
+    "copy --from user:len=1 --to user:len=2",
+    "copy --from user:len=1,len=1 --to user",
+    "copy --from user:len=-1 --to user",
+    "copy --from user:len=1T --to user",
+    "copy --from user:len=18446744073709551616 --to user",
+    "copy --from user:len=0x10 --to user",
+    "copy --from user:len --to user",
+    "copy --from user: --to user",
+    "copy --from : --to user",
+    "copy --from user:offset=4096 --to user",
+    "copy --from user:index=1 --to user",
+    "copy --from user:iovs=2 --to user",
+    "copy --from fixed:iovs=2 --to user",
+    "copy --from fixed:index=16384 --to user",
+    "copy --from fixed:index=3 --to reg-vec:index=3",
+    "copy --from vec:iovs=0 --to user",
+    "copy --from vec:iovs=1025 --to user",
+    "copy --from vec:iovs=1+2+ --to user",
+    "copy --from vec:iovs=1+2,len=4 --to user",
+    "copy --from vec:iovs=1+2 --to user:len=4",
+    "copy --from reg-vec:iovs=1+0+2 --to user",
+    "copy --from reg-vec:iovs=9,len=8 --to user",
+    "copy --from vec:at=1 --to user",
+    "copy --from arena:pages=huge --to user",
+    "copy --from user:pages=small --to user",
+    "copy --from user --to user --depth 0",
+    "copy --from user --to user --depth 65",
+    "copy --from user --to user --depth many",
+    "copy --from user --to user --ring fast",
+    "copy --from user --to user --ring sqpoll,coop",
+    "copy --from user --to user --ring sqpoll,sqpoll",
+    "copy --from user --to user --link --hardlink",
+    "copy --from user --to user --seed x",
+    "copy --from user --to user --seed -1",
+    "copy one two --block 1",
+    "copy one two --block 17M",
+    "checksum",
+    "checksum --from user file",
+    "checksum --from user --check",
+    "checksum --check",
+    "checksum --algorithm md5 file",
+    "checksum --algorithm",
+    "fill",
+    "fill file",
+    "fill --len 3",
+    "fill --to user --len 3",
+    "fill --to user file",
+    "fill --to user --byte 256",
+    "fill --to user --byte 1 --word 2",
+    "fill --to user --counter 1 --random 2",
+    "fill --to user --word 0x1ffffffffffffffff",
+    "chunks",
+    "chunks user user",
+    "chunks user:len=1;offset=2",
+    "chunks --from user",
+];
+
+fn assert_refused(words: &[&str], output: &Output) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{words:?}: {stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{words:?}: {stderr}");
+    assert!(stderr.starts_with("uringbpf: "), "{words:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{words:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{words:?}");
+}
+
+#[test]
+fn malformed_command_lines_are_refused_in_one_line() {
+    assert!(MALFORMED.len() >= 60);
+    for line in MALFORMED {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_refused(&words, &uringbpf(&words));
+    }
+}
+
+#[test]
+fn words_that_are_no_text_are_refused_too() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let output = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
+        .arg("chunks")
+        .arg(OsStr::from_bytes(b"user\xff\n\x1b[31m"))
+        .output()
+        .expect("the binary runs");
+    assert_refused(&["chunks", "(bytes)"], &output);
+    assert!(!output.stderr.contains(&0x1b), "control characters are not passed on");
+}
+
+#[test]
+fn random_command_lines_never_panic() {
+    const WORDS: &[&str] = &[
+        "copy", "checksum", "fill", "chunks", "probe", "--from", "--to", "--via", "arena", "user",
+        "fixed:len=1", "vec:iovs=3", "reg-vec:iovs=1+2", "kfixed", "--ring", "sqpoll,cqe32", "--depth",
+        "3", "--byte", "--counter", "--format", "json", "-q", "-v", "--len", "1K", "/nonexistent",
+        "user:len=99999999999999999999", ":", "=", "", "--", "--seed", "--check", "-a", "xxh64",
+        "--kernel-flag", "opcode=300",
+    ];
+    let seed: u64 = match std::env::var("URINGBPF_SEED") {
+        Ok(text) => text.parse().expect("URINGBPF_SEED is a number"),
+        Err(_) => u64::from(std::process::id()),
+    };
+    eprintln!("URINGBPF_SEED={seed}");
+    let mut state = seed;
+    let mut next = |bound: usize| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 33) as usize % bound
+    };
+    for _ in 0..150 {
+        let words: Vec<&str> = (0..1 + next(6)).map(|_| WORDS[next(WORDS.len())]).collect();
+        let output = uringbpf(&words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let status = output.status.code();
+        assert!(matches!(status, Some(0..=4)), "{words:?}: {status:?} {stderr}");
+        assert!(!stderr.contains("panicked"), "{words:?}: {stderr}");
+    }
+}
+
+#[test]
+fn help_and_version_are_on_stdout_with_status_zero() {
+    for words in [&["--help"][..], &["copy", "--help"], &["help", "fill"], &["--version"]] {
+        let output = uringbpf(words);
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{words:?}");
+    }
+}
+
+/// Only where the running kernel has no IORING_OP_BPF, which is everywhere but
+/// in the VM; there the test has nothing to say.
+#[test]
+fn a_kernel_without_the_opcode_is_a_skip_that_names_it() {
+    let probe = uringbpf(&["probe"]);
+    if probe.status.code() == Some(0) {
+        eprintln!("this kernel has the opcode");
+        return;
+    }
+    assert_eq!(probe.status.code(), Some(4));
+    let stdout = String::from_utf8_lossy(&probe.stdout);
+    let stderr = String::from_utf8_lossy(&probe.stderr);
+    assert!(stdout.contains("IORING_OP_BPF") || stderr.contains("BTF"), "{stdout}{stderr}");
+    for words in [
+        &["copy", "--from", "user", "--to", "vec"][..],
+        &["checksum", "--from", "fixed"],
+        &["checksum", "Cargo.toml"],
+        &["fill", "--to", "reg-vec"],
+        &["chunks", "user"],
+    ] {
+        let output = uringbpf(words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{words:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{words:?}: {stderr}");
+    }
+}
