@@ -38,13 +38,24 @@ pub(crate) fn clear() {
     }
 }
 
-/// The verifier's verdict: its last line before the statistics.
+/// The verifier's verdict: the line that says why, in the words of kernels
+/// that explain themselves (7.3 and later), else the last one before the
+/// statistics.
 pub(crate) fn verdict() -> Option<String> {
     let lines = LINES.lock().ok()?;
+    reason(&lines)
+}
+
+fn reason(lines: &[String]) -> Option<String> {
+    let explained = lines
+        .iter()
+        .find_map(|line| line.strip_prefix("Verification failed: "));
     let end = lines
         .iter()
         .rposition(|line| line.starts_with("processed "))?;
-    lines[..end].last().map(|line| line.trim().to_string())
+    let last = lines[..end].iter().rev().map(|line| line.trim());
+    let last = last.filter(|line| !line.is_empty());
+    explained.or(last.into_iter().next()).map(str::to_string)
 }
 
 /// With `-vv`, the end of the log on stderr.
@@ -55,5 +66,34 @@ pub(crate) fn show() {
     let Ok(lines) = LINES.lock() else { return };
     for line in &lines[lines.len().saturating_sub(SHOWN)..] {
         eprintln!("{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_string).collect()
+    }
+
+    #[test]
+    fn the_verdict_is_the_last_line_before_the_statistics() {
+        let log = lines("0: (b7) r0 = 0\nR1 invalid mem access 'scalar'\n\nprocessed 9 insns");
+        assert_eq!(
+            reason(&log),
+            Some("R1 invalid mem access 'scalar'".to_string())
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_explains_itself_is_quoted() {
+        let log = lines("x\nVerification failed: Policy: No\n\nSuggestion:\n  Do\n\nprocessed 9");
+        assert_eq!(reason(&log), Some("Policy: No".to_string()));
+    }
+
+    #[test]
+    fn without_a_verifier_log_there_is_no_verdict() {
+        assert_eq!(reason(&lines("libbpf: failed to find BTF")), None);
     }
 }

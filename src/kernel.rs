@@ -2,10 +2,10 @@
 //! What this kernel is: numbers, layouts and names read from its BTF, and what
 //! its query interface says. Nothing of the kind stands anywhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::c_void;
 
-use libbpf_rs::btf::types::{Composite, Enum, Func, FuncProto};
+use libbpf_rs::btf::types::{Composite, Enum, FuncProto, MemberAttr};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize as _};
 use libbpf_rs::{get_print, set_print};
 
@@ -116,22 +116,25 @@ impl Kernel {
     }
 
     fn read_btf(&mut self, btf: &Btf<'_>) {
-        self.opcode = enumerator(btf, "io_uring_op", "IORING_OP_BPF")
-            .and_then(|number| u8::try_from(number).ok());
-        self.ops = layout(btf, "uring_bpf_ops");
+        let types = Named::of(btf);
+        self.opcode = types
+            .enumerators("io_uring_op")
+            .get("IORING_OP_BPF")
+            .and_then(|number| u8::try_from(*number).ok());
+        self.ops = types.layout("uring_bpf_ops");
         // The value type that register_bpf_struct_ops() asks for.
-        self.ops_registered = layout(btf, "bpf_struct_ops_uring_bpf_ops").is_some();
-        self.request = layout(btf, "uring_bpf_data");
-        self.iterator = layout(btf, "bpf_iter_uring_buf");
-        self.descriptor = layout(btf, "io_bpf_buf_desc");
-        self.buffer_types = enumerators(btf, "io_bpf_buf_type");
-        self.has_arena = enumerator(btf, "bpf_map_type", "BPF_MAP_TYPE_ARENA").is_some();
-        self.has_ublk_zero_copy = btf
-            .type_by_name::<Func<'_>>("ublk_register_io_buf")
-            .is_some();
+        self.ops_registered = types.layout("bpf_struct_ops_uring_bpf_ops").is_some();
+        self.request = types.layout("uring_bpf_data");
+        self.iterator = types.layout("bpf_iter_uring_buf");
+        self.descriptor = types.layout("io_bpf_buf_desc");
+        self.buffer_types = types.enumerators("io_bpf_buf_type");
+        self.has_arena = types
+            .enumerators("bpf_map_type")
+            .contains_key("BPF_MAP_TYPE_ARENA");
+        self.has_ublk_zero_copy = types.parameters("ublk_register_io_buf").is_some();
         let wanted = KFUNCS.iter().chain([&ERROR_KFUNC]).chain(&GENERAL_KFUNCS);
         for (name, _) in wanted {
-            if let Some(parameters) = parameters(btf, name) {
+            if let Some(parameters) = types.parameters(name) {
                 self.functions.insert(name.to_string(), parameters);
             }
         }
@@ -164,6 +167,15 @@ impl Kernel {
 
     pub fn reports_iteration_errors(&self) -> bool {
         self.functions.contains_key(ERROR_KFUNC.0)
+    }
+
+    /// The setup flag, when the kernel itself says which: its query interface
+    /// knows one flag more than everybody does, at the posted place.
+    pub fn known_setup_flag(&self) -> Option<u32> {
+        let posted = 1u32 << POSTED_SETUP_BIT;
+        let query = self.query.filter(|_| self.overrides.setup_flag.is_none())?;
+        let unknown = query.setup_flags & !KNOWN_SETUP_FLAGS;
+        (unknown == u64::from(posted)).then_some(posted)
     }
 
     /// Setup flags to try, likeliest first.
@@ -201,72 +213,86 @@ fn release() -> String {
         .unwrap_or_default()
 }
 
-fn type_named<'b>(btf: &'b Btf<'_>, name: &str, kinds: &[BtfKind]) -> Option<BtfType<'b>> {
-    // A name may stand for a forward declaration or a typedef as well.
-    if let Some(found) = btf.type_by_name::<BtfType<'_>>(name)
-        && kinds.contains(&found.kind())
-    {
-        return Some(found);
-    }
-    btf.type_by_kind::<BtfType<'_>>()
-        .find(|found| found.name().is_some_and(|n| n == name) && kinds.contains(&found.kind()))
+/// The types that this module asks for, found in one pass over all.
+struct Named<'b> {
+    found: Vec<(&'b str, BtfType<'b>)>,
 }
 
-fn layout(btf: &Btf<'_>, name: &str) -> Option<StructLayout> {
-    let found = btf.type_by_name::<BtfType<'_>>(name)?;
-    let composite = Composite::try_from(found)
-        .ok()
-        .or_else(|| Composite::try_from(type_named(btf, name, &[BtfKind::Struct])?).ok())?;
-    let mut layout = StructLayout {
-        size: composite.size(),
-        ..StructLayout::default()
-    };
-    let mut starts: Vec<(String, usize)> = composite
-        .iter()
-        .filter_map(|member| {
-            let offset = match member.attr {
-                libbpf_rs::btf::types::MemberAttr::Normal { offset } => offset,
-                libbpf_rs::btf::types::MemberAttr::BitField { offset, .. } => offset,
-            };
-            Some((member.name?.to_str()?.to_string(), offset as usize / 8))
-        })
-        .collect();
-    starts.sort_by_key(|(_, offset)| *offset);
-    // A member reaches as far as the next one begins: padding counts, which is
-    // right for what we ask of it (is there room in the pdu?).
-    for (index, (name, offset)) in starts.iter().enumerate() {
-        let end = starts.get(index + 1).map_or(layout.size, |next| next.1);
-        layout.members.insert(
-            name.clone(),
-            Member {
+impl<'b> Named<'b> {
+    fn of(btf: &'b Btf<'_>) -> Self {
+        const TYPES: [&str; 9] = [
+            "io_uring_op",
+            "uring_bpf_ops",
+            "bpf_struct_ops_uring_bpf_ops",
+            "uring_bpf_data",
+            "bpf_iter_uring_buf",
+            "io_bpf_buf_desc",
+            "io_bpf_buf_type",
+            "bpf_map_type",
+            "ublk_register_io_buf",
+        ];
+        let kfuncs = KFUNCS.iter().chain([&ERROR_KFUNC]).chain(&GENERAL_KFUNCS);
+        let wanted: HashSet<&str> = kfuncs.map(|(name, _)| *name).chain(TYPES).collect();
+        let found = btf
+            .type_by_kind::<BtfType<'_>>()
+            .filter_map(|found| Some((found.name()?.to_str()?, found)))
+            .filter(|(name, _)| wanted.contains(name))
+            .collect();
+        Named { found }
+    }
+
+    /// A name may stand for a forward declaration or a typedef as well.
+    fn get(&self, name: &str, kind: BtfKind) -> Option<BtfType<'b>> {
+        let found = self.found.iter();
+        let mut of_kind = found.filter(|(n, found)| *n == name && found.kind() == kind);
+        of_kind.next().map(|(_, found)| *found)
+    }
+
+    fn layout(&self, name: &str) -> Option<StructLayout> {
+        let composite = Composite::try_from(self.get(name, BtfKind::Struct)?).ok()?;
+        let mut layout = StructLayout {
+            size: composite.size(),
+            ..StructLayout::default()
+        };
+        let mut starts: Vec<(String, usize)> = composite
+            .iter()
+            .filter_map(|member| {
+                let bits = match member.attr {
+                    MemberAttr::Normal { offset } => offset,
+                    MemberAttr::BitField { offset, .. } => offset,
+                };
+                Some((member.name?.to_str()?.to_string(), bits as usize / 8))
+            })
+            .collect();
+        starts.sort_by_key(|(_, offset)| *offset);
+        // A member reaches as far as the next one begins: padding counts, which
+        // is right for what we ask of it (is there room in the pdu?).
+        for (index, (name, offset)) in starts.iter().enumerate() {
+            let end = starts.get(index + 1).map_or(layout.size, |next| next.1);
+            let member = Member {
                 offset: *offset,
                 size: end - offset,
-            },
-        );
+            };
+            layout.members.insert(name.clone(), member);
+        }
+        Some(layout)
     }
-    Some(layout)
-}
 
-fn enumerators(btf: &Btf<'_>, name: &str) -> BTreeMap<String, i64> {
-    let Some(found) = type_named(btf, name, &[BtfKind::Enum]) else {
-        return BTreeMap::new();
-    };
-    let Ok(list) = Enum::try_from(found) else {
-        return BTreeMap::new();
-    };
-    list.iter()
-        .filter_map(|member| Some((member.name?.to_str()?.to_string(), member.value)))
-        .collect()
-}
+    fn enumerators(&self, name: &str) -> BTreeMap<String, i64> {
+        let list = self
+            .get(name, BtfKind::Enum)
+            .and_then(|found| Enum::try_from(found).ok());
+        list.iter()
+            .flat_map(|list| list.iter())
+            .filter_map(|member| Some((member.name?.to_str()?.to_string(), member.value)))
+            .collect()
+    }
 
-fn enumerator(btf: &Btf<'_>, name: &str, member: &str) -> Option<i64> {
-    enumerators(btf, name).get(member).copied()
-}
-
-fn parameters(btf: &Btf<'_>, function: &str) -> Option<usize> {
-    let found = type_named(btf, function, &[BtfKind::Func])?;
-    let prototype = FuncProto::try_from(found.next_type()?).ok()?;
-    Some(prototype.len())
+    fn parameters(&self, function: &str) -> Option<usize> {
+        let found = self.get(function, BtfKind::Func)?;
+        let prototype = FuncProto::try_from(found.next_type()?).ok()?;
+        Some(prototype.len())
+    }
 }
 
 /// `struct io_uring_query_hdr` and `io_uring_query_opcode` (UAPI, 6.18).

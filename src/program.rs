@@ -339,6 +339,9 @@ pub(crate) fn setup_flag(kernel: &Kernel) -> Result<u32, Failure> {
     {
         return Ok(flag);
     }
+    if let Some(flag) = kernel.known_setup_flag() {
+        return Ok(flag);
+    }
     let opcode = kernel.opcode.unwrap_or_default();
     for flag in kernel.setup_flag_candidates() {
         let ring = match Ring::with_flags(flag, 1, opcode) {

@@ -3,13 +3,39 @@
 
 use serde_json::json;
 
-use super::kernel;
 use crate::cli::GlobalArgs;
+use crate::error::Failure;
+use crate::kernel::Kernel;
+use crate::probe::{Finding, findings};
 use crate::report::Report;
 
 pub fn run(global: &GlobalArgs) -> anyhow::Result<()> {
     let report = Report::new(global)?;
-    let kernel = kernel(global)?;
-    report.result("probe", &format!("{kernel:?}"), json!({"ok": true}))?;
-    Ok(())
+    let kernel = Kernel::read(global.overrides());
+    let findings = findings(&kernel);
+    for finding in &findings {
+        let human = format!(
+            "{:<34} {:<9} {}",
+            finding.name,
+            finding.state.name(),
+            finding.detail
+        );
+        report.result(
+            "probe",
+            human.trim_end(),
+            json!({
+                "kernel": kernel.release,
+                "name": finding.name,
+                "state": finding.state.name(),
+                "detail": finding.detail,
+                "needed": finding.needed,
+            }),
+        )?;
+    }
+    let blocking: Vec<&Finding> = findings.iter().filter(|finding| finding.blocks()).collect();
+    if blocking.is_empty() {
+        return Ok(());
+    }
+    let names = blocking.iter().map(|finding| finding.name.as_str());
+    Err(Failure::missing(names).into())
 }
