@@ -127,17 +127,53 @@ fn words_that_are_no_text_are_refused_too() {
         .output()
         .expect("the binary runs");
     assert_refused(&["chunks", "(bytes)"], &output);
-    assert!(!output.stderr.contains(&0x1b), "control characters are not passed on");
+    assert!(
+        !output.stderr.contains(&0x1b),
+        "control characters are not passed on"
+    );
 }
 
 #[test]
 fn random_command_lines_never_panic() {
     const WORDS: &[&str] = &[
-        "copy", "checksum", "fill", "chunks", "probe", "--from", "--to", "--via", "arena", "user",
-        "fixed:len=1", "vec:iovs=3", "reg-vec:iovs=1+2", "kfixed", "--ring", "sqpoll,cqe32", "--depth",
-        "3", "--byte", "--counter", "--format", "json", "-q", "-v", "--len", "1K", "/nonexistent",
-        "user:len=99999999999999999999", ":", "=", "", "--", "--seed", "--check", "-a", "xxh64",
-        "--kernel-flag", "opcode=300",
+        "copy",
+        "checksum",
+        "fill",
+        "chunks",
+        "probe",
+        "--from",
+        "--to",
+        "--via",
+        "arena",
+        "user",
+        "fixed:len=1",
+        "vec:iovs=3",
+        "reg-vec:iovs=1+2",
+        "kfixed",
+        "--ring",
+        "sqpoll,cqe32",
+        "--depth",
+        "3",
+        "--byte",
+        "--counter",
+        "--format",
+        "json",
+        "-q",
+        "-v",
+        "--len",
+        "1K",
+        "/nonexistent",
+        "user:len=99999999999999999999",
+        ":",
+        "=",
+        "",
+        "--",
+        "--seed",
+        "--check",
+        "-a",
+        "xxh64",
+        "--kernel-flag",
+        "opcode=300",
     ];
     let seed: u64 = match std::env::var("URINGBPF_SEED") {
         Ok(text) => text.parse().expect("URINGBPF_SEED is a number"),
@@ -146,7 +182,9 @@ fn random_command_lines_never_panic() {
     eprintln!("URINGBPF_SEED={seed}");
     let mut state = seed;
     let mut next = |bound: usize| {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        state = state
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
         (state >> 33) as usize % bound
     };
     for _ in 0..150 {
@@ -154,17 +192,28 @@ fn random_command_lines_never_panic() {
         let output = uringbpf(&words);
         let stderr = String::from_utf8_lossy(&output.stderr);
         let status = output.status.code();
-        assert!(matches!(status, Some(0..=4)), "{words:?}: {status:?} {stderr}");
+        assert!(
+            matches!(status, Some(0..=4)),
+            "{words:?}: {status:?} {stderr}"
+        );
         assert!(!stderr.contains("panicked"), "{words:?}: {stderr}");
     }
 }
 
 #[test]
 fn help_and_version_are_on_stdout_with_status_zero() {
-    for words in [&["--help"][..], &["copy", "--help"], &["help", "fill"], &["--version"]] {
+    for words in [
+        &["--help"][..],
+        &["copy", "--help"],
+        &["help", "fill"],
+        &["--version"],
+    ] {
         let output = uringbpf(words);
         assert_eq!(output.status.code(), Some(0), "{words:?}");
-        assert!(!output.stdout.is_empty() && output.stderr.is_empty(), "{words:?}");
+        assert!(
+            !output.stdout.is_empty() && output.stderr.is_empty(),
+            "{words:?}"
+        );
     }
 }
 
@@ -180,7 +229,10 @@ fn a_kernel_without_the_opcode_is_a_skip_that_names_it() {
     assert_eq!(probe.status.code(), Some(4));
     let stdout = String::from_utf8_lossy(&probe.stdout);
     let stderr = String::from_utf8_lossy(&probe.stderr);
-    assert!(stdout.contains("IORING_OP_BPF") || stderr.contains("BTF"), "{stdout}{stderr}");
+    assert!(
+        stdout.contains("IORING_OP_BPF") || stderr.contains("BTF"),
+        "{stdout}{stderr}"
+    );
     for words in [
         &["copy", "--from", "user", "--to", "vec"][..],
         &["checksum", "--from", "fixed"],

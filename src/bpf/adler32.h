@@ -15,12 +15,12 @@ static __always_inline void adler32_page(struct walk *walk, const void *page)
 	const __u8 *bytes = page;
 	int i, k;
 
-#pragma clang loop unroll(disable)
-	for (i = 0; i < CHUNK_MAX; i += 64) {
+	bpf_for(i, 0, CHUNK_MAX / 512) {
 #pragma clang loop unroll(full)
-		for (k = 0; k < 64; k++) {
-			a += bytes[i + k];
+		for (k = 0; k < 512; k++) {
+			a += bytes[i * 512 + k];
 			b += a;
+			barrier_var(b);
 		}
 	}
 	walk->acc[0] = a % ADLER_BASE;

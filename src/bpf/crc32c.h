@@ -34,11 +34,11 @@ static __always_inline void crc32c_page(struct walk *walk, const void *page)
 	__u32 crc = walk->acc[0];
 	int i, k;
 
-#pragma clang loop unroll(disable)
-	for (i = 0; i < CHUNK_MAX / 8; i += 8) {
+	/* An open-coded iterator is verified once, not once per turn. */
+	bpf_for(i, 0, CHUNK_MAX / 512) {
 #pragma clang loop unroll(full)
-		for (k = 0; k < 8; k++)
-			crc = crc32c_word(crc, words[i + k]);
+		for (k = 0; k < 64; k++)
+			crc = crc32c_word(crc, words[i * 64 + k]);
 	}
 	walk->acc[0] = crc;
 }
