@@ -92,14 +92,14 @@ fn make_keeps_every_quote_and_dollar_of_the_command() {
 #[ignore = "boots a virtual machine; make test runs it"]
 fn a_hang_ends_at_the_time_limit_with_the_kernels_last_lines() {
     let output = boot("echo started; sleep 1000")
-        .env("TIMEOUT", "20")
+        .env("TIMEOUT", "45")
         .output()
         .unwrap();
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(124), "{message}");
     assert_eq!(text(&output.stdout), "started\n");
     assert!(
-        message.contains("TIMEOUT=20") && message.contains("as init process"),
+        message.contains("TIMEOUT=45") && message.contains("as init process"),
         "{message}"
     );
 }
