@@ -36,6 +36,10 @@ pub fn run(global: &GlobalArgs) -> anyhow::Result<()> {
     if blocking.is_empty() {
         return Ok(());
     }
-    let names = blocking.iter().map(|finding| finding.name.as_str());
+    let names = blocking.iter().map(|finding| match finding.name.as_str() {
+        // Not the kernel's fault, and the names are what one needs to know.
+        "privileges" => format!("privileges ({})", finding.detail),
+        name => name.to_string(),
+    });
     Err(Failure::missing(names).into())
 }
