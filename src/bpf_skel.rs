@@ -2,7 +2,7 @@
 //! The skeletons that build.rs generates from src/bpf, one module per family.
 
 // Generated code answers to its generator's style, not to ours.
-#![allow(warnings, clippy::all)]
+#![allow(warnings, clippy::all, clippy::undocumented_unsafe_blocks)]
 
 macro_rules! skeleton {
     ($name:ident) => {

@@ -10,6 +10,8 @@ use crate::pattern;
 use crate::request::Descriptor;
 use crate::spec::BufferType;
 
+const PAGE: u64 = 4096;
+
 /// What lies around the segments, and in a destination before it is written.
 const GUARD_SEED: u64 = 0x6775_6172_6473_2121;
 
@@ -113,16 +115,44 @@ impl<'m> Buffer<'m> {
         self.region.address() + first + position
     }
 
-    /// Where the layout's memory begins.
-    pub fn memory_address(&self) -> u64 {
-        self.region.address()
-    }
-
     /// How many chunks the iterator must hand out for a range.
     pub fn chunks(&self, range: &Range<u64>) -> u64 {
+        self.chunk_list(range).count() as u64
+    }
+
+    /// Position and length of each of them: every segment is cut where its
+    /// pages end.
+    pub fn chunk_list(&self, range: &Range<u64>) -> impl Iterator<Item = (u64, u64)> {
         let base = self.region.address();
-        let parts = self.layout.part(range);
-        parts.iter().map(|segment| segment.pages(base)).sum()
+        let parts = self.layout.part(range).into_iter();
+        parts.flat_map(move |part| {
+            let end = part.position + part.len;
+            let page_end = move |position| {
+                let address = base + part.start + (position - part.position);
+                end.min(position + PAGE - address % PAGE)
+            };
+            let first = (part.len > 0).then_some(part.position);
+            std::iter::successors(first, move |position| {
+                Some(page_end(*position)).filter(|next| *next < end)
+            })
+            .map(move |position| (position, page_end(position) - position))
+        })
+    }
+
+    fn memory_offset(&self, position: u64) -> u64 {
+        let mut segments = self.layout.segments.iter();
+        let holder = segments.find(|segment| position < segment.position + segment.len);
+        let segment = holder.expect("a position inside the buffer");
+        segment.start + (position - segment.position)
+    }
+
+    /// Of a byte of the buffer in its page.
+    pub fn place(&self, position: u64) -> u64 {
+        (self.region.address() + self.memory_offset(position)) % PAGE
+    }
+
+    pub fn byte(&self, position: u64) -> u8 {
+        self.region.bytes()[self.memory_offset(position) as usize]
     }
 
     /// The range as a descriptor; none for the arena, which has no iterator.
@@ -191,7 +221,7 @@ impl<'m> Buffer<'m> {
                         expected: wanted[at],
                         got: part[at],
                         segment: index,
-                        place: (self.region.address() + start) % 4096,
+                        place: (self.region.address() + start) % PAGE,
                     });
                 }
             }

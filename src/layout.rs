@@ -58,15 +58,6 @@ impl Segment {
     pub fn in_memory(&self) -> Range<usize> {
         self.start as usize..(self.start + self.len) as usize
     }
-
-    /// Pages that it touches: as many chunks the iterator hands out for it.
-    pub fn pages(&self, base: u64) -> u64 {
-        if self.len == 0 {
-            return 0;
-        }
-        let start = base + self.start;
-        (start + self.len - 1) / PAGE - start / PAGE + 1
-    }
 }
 
 /// The segments of a buffer, in the buffer's order, and the memory they take.

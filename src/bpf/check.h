@@ -35,6 +35,17 @@ static __always_inline void attempt(struct uring_bpf_data *data, __u32 refusal,
 	bpf_iter_uring_buf_destroy(&iter);
 }
 
+/* Order matters to it, and every chunk counts. */
+static __always_inline __u64 mix(__u64 sum, __u64 value)
+{
+	return (sum << 7 | sum >> 57) ^ value;
+}
+
+/*
+ * Beside the attempts, a sum over the length and first byte of the chunks in
+ * the first request::len bytes: a copy between two buffers whose segments are
+ * swapped alike is right, and yet neither buffer is.
+ */
 SEC("struct_ops")
 int BPF_PROG(check_issue, struct uring_bpf_data *data)
 {
@@ -42,11 +53,14 @@ int BPF_PROG(check_issue, struct uring_bpf_data *data)
 	struct io_bpf_buf_desc desc = {};
 	struct bpf_iter_uring_buf iter;
 	struct bpf_dynptr chunk;
+	__u64 sum = 0, bytes;
 	__u32 chunks = 0;
-	int error;
+	int *valid, error;
 
 	if (!request)
 		return -EINVAL;
+	/* 0, but the verifier must not know: it would follow every sum. */
+	bytes = request->position;
 	desc.type = 5;
 	barrier_var(desc.type);
 	attempt(data, REFUSE_TYPE, &desc, ITER_SOURCE);
@@ -57,13 +71,32 @@ int BPF_PROG(check_issue, struct uring_bpf_data *data)
 		stop(request, STAGE_SOURCE_NEW, error);
 	else
 		note(REFUSE_NO_CHUNK, bpf_uring_buf_dynptr(&iter, &chunk));
-	if (bpf_iter_uring_buf_next(&iter)) {
-		note(REFUSE_WRITABLE_SOURCE,
-		     bpf_uring_buf_dynptr_rdwr(&iter, &chunk));
+	while ((valid = bpf_iter_uring_buf_next(&iter))) {
+		__u32 len = *valid;
+		const __u8 *first;
+
+		if (!bytes)
+			note(REFUSE_WRITABLE_SOURCE,
+			     bpf_uring_buf_dynptr_rdwr(&iter, &chunk));
+		error = bpf_uring_buf_dynptr(&iter, &chunk);
+		if (error) {
+			stop(request, STAGE_SOURCE_DYNPTR, error);
+			break;
+		}
+		first = bpf_dynptr_slice(&chunk, 0, NULL, 1);
+		if (!first) {
+			error = stop(request, STAGE_ACCESS, -EIO);
+			break;
+		}
+		sum = mix(sum, (__u64)len << 8 | *first);
+		bytes += len;
 		chunks++;
+		if (bytes >= request->len)
+			break;
 	}
 	bpf_iter_uring_buf_destroy(&iter);
 	request->source_chunks = chunks;
+	request->digest = sum;
 	return complete(data, request, 0, error);
 }
 

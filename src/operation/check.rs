@@ -9,18 +9,35 @@ use crate::program::Program;
 use crate::request::{REFUSALS, Request};
 use crate::ring::Ring;
 use crate::spec::{BufferType, SqeOptions};
-use crate::submission::{Submission, run};
+use crate::submission::{Outcome, Submission, run};
 
 /// Not an errno and not 0: the attempt was not made.
 const UNTRIED: i64 = i64::MIN;
 /// `REFUSE_WRITABLE_SOURCE`: only a buffer with bytes has a chunk to try it on.
 const NEEDS_A_CHUNK: usize = 0;
 
+/// Bytes whose chunks are looked at: enough for every split into iovecs, and
+/// little against a long copy.
+const LOOKED_AT: u64 = 4 << 20;
+
 /// The operation's name in the `copy` family.
 pub const OPERATION: &str = "check";
 
-/// Runs every attempt over a buffer, which stays as it is.
-pub fn refusals(ring: &Ring, program: &Program<'_>, buffer: &Buffer<'_>) -> Result<(), Failure> {
+/// Whether the chunks came as the buffer's layout has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    AsLaidOut,
+    Wrong,
+}
+
+/// Runs every attempt over a buffer, which stays as it is. `byte_at` says what
+/// stands in it.
+pub fn refusals(
+    ring: &Ring,
+    program: &Program<'_>,
+    buffer: &Buffer<'_>,
+    byte_at: impl Fn(u64) -> u8,
+) -> Result<Order, Failure> {
     let view = buffer.view(&(0..buffer.len()))?;
     let results = program
         .refusals()?
@@ -30,11 +47,12 @@ pub fn refusals(ring: &Ring, program: &Program<'_>, buffer: &Buffer<'_>) -> Resu
     }
     let request = Request {
         from: view.descriptor,
+        len: LOOKED_AT,
         ..Request::default()
     };
-    let result = attempt(ring, program, request)?;
-    if result != 0 {
-        return Err(wrong("an iterator over the source", result, 0));
+    let outcome = attempt(ring, program, request)?;
+    if outcome.result != 0 {
+        return Err(wrong("an iterator over the source", outcome.result, 0));
     }
     for (index, (what, expected)) in REFUSALS.iter().enumerate() {
         let result = results.get(index);
@@ -43,7 +61,24 @@ pub fn refusals(ring: &Ring, program: &Program<'_>, buffer: &Buffer<'_>) -> Resu
             return Err(wrong(what, result as i32, *expected));
         }
     }
-    past_the_end(ring, program, buffer)
+    past_the_end(ring, program, buffer)?;
+    if outcome.request.digest == expected_sum(buffer, byte_at) {
+        Ok(Order::AsLaidOut)
+    } else {
+        Ok(Order::Wrong)
+    }
+}
+
+/// The sum that src/bpf/check.h makes of the chunks.
+fn expected_sum(buffer: &Buffer<'_>, byte_at: impl Fn(u64) -> u8) -> u64 {
+    let mut sum = 0u64;
+    for (offset, len) in buffer.chunk_list(&(0..buffer.len())) {
+        sum = sum.rotate_left(7) ^ (len << 8 | u64::from(byte_at(offset)));
+        if offset + len >= LOOKED_AT {
+            break;
+        }
+    }
+    sum
 }
 
 /// A range that ends one byte after its registered buffer does.
@@ -60,7 +95,7 @@ fn past_the_end(ring: &Ring, program: &Program<'_>, buffer: &Buffer<'_>) -> Resu
     };
     let left = start + len - request.from.addr;
     request.from.len = u32::try_from(left + 1).unwrap_or(u32::MAX);
-    let result = attempt(ring, program, request)?;
+    let result = attempt(ring, program, request)?.result;
     if result != -libc::EFAULT {
         let what = "a range that ends a byte after its registered buffer";
         return Err(wrong(what, result, -libc::EFAULT));
@@ -68,14 +103,14 @@ fn past_the_end(ring: &Ring, program: &Program<'_>, buffer: &Buffer<'_>) -> Resu
     Ok(())
 }
 
-fn attempt(ring: &Ring, program: &Program<'_>, request: Request) -> Result<i32, Failure> {
+fn attempt(ring: &Ring, program: &Program<'_>, request: Request) -> Result<Outcome, Failure> {
     let submission = Submission {
         id: program.id(OPERATION),
         request,
         after_previous: false,
     };
     let outcomes = run(ring, program, &[submission], &SqeOptions::default(), 1)?;
-    Ok(outcomes[0].result)
+    Ok(outcomes[0])
 }
 
 fn wrong(what: &str, result: i32, expected: i32) -> Failure {

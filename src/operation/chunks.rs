@@ -6,7 +6,7 @@ use crate::buffer::Buffer;
 use crate::error::Failure;
 use crate::pattern;
 use crate::program::{Family, Plan, Program, Storage};
-use crate::request::{CHUNK_MAX, Chunk, Request};
+use crate::request::{Chunk, Request};
 use crate::ring::Ring;
 use crate::spec::BufferType;
 use crate::submission::{Submission, run as submit};
@@ -143,23 +143,16 @@ fn segment_of(buffer: &Buffer<'_>, offset: u64) -> usize {
 fn expected_chunks(buffer: &Buffer<'_>, seed: u64) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     for part in parts(buffer.len(), 1) {
-        for segment in buffer.layout().part(&part) {
-            let mut done = 0;
-            while done < segment.len {
-                let place = (buffer.memory_address() + segment.start + done) % CHUNK_MAX as u64;
-                let len = (CHUNK_MAX as u64 - place).min(segment.len - done);
-                let offset = segment.position + done;
-                chunks.push(Chunk {
-                    offset,
-                    place,
-                    valid: len as u32,
-                    size: len as u32,
-                    first: pattern::byte_at(seed, offset),
-                    last: pattern::byte_at(seed, offset + len - 1),
-                    pad: [0; 6],
-                });
-                done += len;
-            }
+        for (offset, len) in buffer.chunk_list(&part) {
+            chunks.push(Chunk {
+                offset,
+                place: buffer.place(offset),
+                valid: len as u32,
+                size: len as u32,
+                first: pattern::byte_at(seed, offset),
+                last: pattern::byte_at(seed, offset + len - 1),
+                pad: [0; 6],
+            });
         }
     }
     chunks

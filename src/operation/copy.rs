@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{
-    Operand, Setup, check, check_chunks, check_outcome, entries, parts, place, table, take,
+    Operand, Setup, check, check_chunks, check_outcome, chunks, entries, parts, place, table, take,
 };
 use crate::buffer::Buffer;
 use crate::error::Failure;
@@ -112,9 +112,13 @@ pub fn run(
     }
     let _table = table(&ring, &[&source, &dest])?;
 
-    if checked {
-        let over = if from.is_arena() { &dest } else { &source };
-        check::refusals(&ring, &program, over)?;
+    let mut order = check::Order::AsLaidOut;
+    if !from.is_arena() {
+        let byte_at = |position| pattern::byte_at(setup.seed, position);
+        order = check::refusals(&ring, &program, &source, byte_at)?;
+    } else if !to.is_arena() {
+        let byte_at = |position| dest.byte(position);
+        order = check::refusals(&ring, &program, &dest, byte_at)?;
     }
     let legs = match &middle {
         Some(middle) => vec![leg(&source, middle), leg(middle, &dest)],
@@ -128,6 +132,16 @@ pub fn run(
         if let Some(wrong) = buffer.compare(expected) {
             return Err(Failure::mismatch(format!("{name}: {wrong}")));
         }
+    }
+    if order == check::Order::Wrong {
+        let checked = if from.is_arena() { to } else { from };
+        let listing = chunks::run(setup, checked)?;
+        let wrong = listing
+            .wrong
+            .unwrap_or_else(|| "and yet they do when listed".to_string());
+        return Err(Failure::mismatch(format!(
+            "the iterator's chunks do not come as the buffer has them: {wrong}"
+        )));
     }
     Ok(copied)
 }
