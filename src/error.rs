@@ -146,7 +146,7 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
 /// The one line that is printed, "uringbpf: …"; with `verbose` the causes follow, one a line.
 pub fn message(error: &anyhow::Error, verbose: bool) -> String {
     // A Failure below a context line is the better first line only together with that context.
-    let mut parts: Vec<String> = error.chain().map(|cause| one_line(cause)).collect();
+    let mut parts: Vec<String> = error.chain().map(one_line).collect();
     parts.dedup();
     if verbose {
         let mut text = format!("uringbpf: {}", parts[0]);
@@ -160,7 +160,7 @@ pub fn message(error: &anyhow::Error, verbose: bool) -> String {
 }
 
 /// Text from elsewhere (libbpf, clap) may span lines; ours never does.
-fn one_line(cause: &dyn std::error::Error) -> String {
+fn one_line(cause: &(dyn std::error::Error + 'static)) -> String {
     let text = cause.to_string();
     let lines: Vec<&str> = text
         .lines()

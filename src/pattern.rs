@@ -23,11 +23,10 @@ pub fn fill(seed: u64, start: u64, bytes: &mut [u8]) {
     for (i, byte) in first.iter_mut().enumerate() {
         *byte = byte_at(seed, start + i as u64);
     }
-    let mut index = (start + head as u64) / 8;
-    for chunk in rest.chunks_mut(8) {
+    let words = (start + head as u64) / 8..;
+    for (index, chunk) in words.zip(rest.chunks_mut(8)) {
         let word = word_at(seed, index).to_le_bytes();
         chunk.copy_from_slice(&word[..chunk.len()]);
-        index += 1;
     }
 }
 

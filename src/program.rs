@@ -24,6 +24,9 @@ use crate::{crc32c_table, sys};
 /// include/uapi/linux/bpf.h: the program may sleep.
 const BPF_F_SLEEPABLE: u32 = 1 << 4;
 
+/// kernel/bpf/arena.c: the programs address it with 32 bits.
+const LARGEST_ARENA: u64 = 4 << 30;
+
 /// One object file of src/bpf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -86,6 +89,12 @@ impl<'r> Program<'r> {
         plan: &Plan<'_>,
     ) -> Result<Self, Failure> {
         assert!(plan.ops.len() <= IDS as usize, "a ring has {IDS} ids");
+        if plan.arena as u64 > LARGEST_ARENA {
+            return Err(Failure::usage(format!(
+                "an arena of {} bytes, guards included: the kernel takes at most 4 GiB",
+                plan.arena
+            )));
+        }
         let Storage { sleepable, atomic } = storage;
         let load = |storage, may_sleep| match family {
             Family::Attach => load(

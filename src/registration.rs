@@ -18,6 +18,9 @@ const REGISTER_BUFFERS2: u32 = 15;
 const REGISTER_BUFFERS_UPDATE: u32 = 16;
 const REGISTER_SPARSE: u32 = 1;
 
+/// io_buffer_validate() of the kernel.
+const LARGEST: u64 = 1 << 30;
+
 #[repr(C)]
 #[derive(Default)]
 struct Register {
@@ -85,6 +88,11 @@ impl<'t> Table<'t> {
     }
 
     fn set(&self, index: u16, address: u64, len: u64) -> Result<(), Failure> {
+        if len > LARGEST {
+            return Err(Failure::usage(format!(
+                "a registered buffer of {len} bytes: the kernel takes at most 1 GiB"
+            )));
+        }
         let iovec = libc::iovec {
             iov_base: address as *mut c_void,
             iov_len: len as usize,

@@ -9,7 +9,7 @@ use crate::program::Program;
 use crate::request::{REFUSALS, Request};
 use crate::ring::Ring;
 use crate::spec::{BufferType, SqeOptions};
-use crate::submission::{Outcome, Submission, run};
+use crate::submission::{MAX_REQUEST, Outcome, Submission, run};
 
 /// Not an errno and not 0: the attempt was not made.
 const UNTRIED: i64 = i64::MIN;
@@ -38,7 +38,8 @@ pub fn refusals(
     buffer: &Buffer<'_>,
     byte_at: impl Fn(u64) -> u8,
 ) -> Result<Order, Failure> {
-    let view = buffer.view(&(0..buffer.len()))?;
+    let whole = 0..buffer.len().min(MAX_REQUEST);
+    let view = buffer.view(&whole)?;
     let results = program
         .refusals()?
         .ok_or_else(|| Failure::environment("the copy programs have no map of refusals"))?;
@@ -90,7 +91,7 @@ fn past_the_end(ring: &Ring, program: &Program<'_>, buffer: &Buffer<'_>) -> Resu
         return Ok(());
     }
     let mut request = Request {
-        from: buffer.view(&(0..buffer.len()))?.descriptor,
+        from: buffer.view(&(0..0))?.descriptor,
         ..Request::default()
     };
     let left = start + len - request.from.addr;
