@@ -87,15 +87,26 @@ fn past_the_end(ring: &Ring, program: &Program<'_>, buffer: &Buffer<'_>) -> Resu
     let Some((_, start, len)) = buffer.registration() else {
         return Ok(());
     };
-    if buffer.shape().kind != BufferType::Fixed {
-        return Ok(());
+    // Lives until the request has completed.
+    let iovec = libc::iovec {
+        iov_base: start as *mut _,
+        iov_len: len as usize + 1,
+    };
+    let mut from = buffer.view(&(0..0))?.descriptor;
+    if buffer.shape().kind == BufferType::RegVec {
+        from.addr = &raw const iovec as u64;
+        from.len = 1;
+    } else {
+        from.addr = start;
+        from.len = u32::try_from(len + 1).unwrap_or(u32::MAX);
     }
-    let mut request = Request {
-        from: buffer.view(&(0..0))?.descriptor,
+    // A kernel that lets it pass is not asked for more than the first chunk:
+    // what lies past the end may not be memory at all.
+    let request = Request {
+        from,
+        len: 1,
         ..Request::default()
     };
-    let left = start + len - request.from.addr;
-    request.from.len = u32::try_from(left + 1).unwrap_or(u32::MAX);
     let result = attempt(ring, program, request)?.result;
     if result != -libc::EFAULT {
         let what = "a range that ends a byte after its registered buffer";
