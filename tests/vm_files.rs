@@ -309,6 +309,26 @@ fn a_full_disk_leaves_no_file_behind() {
     assert_eq!(left, (vec!["b".to_string()], "precious".to_string()));
 }
 
+/// Before that a signal has its default effect, which leaves nothing either,
+/// but ends the process without a status.
+fn wait_until_it_catches_signals(pid: u32) {
+    let caught = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigCgt:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    let both = 1 << (libc::SIGINT - 1) | 1 << (libc::SIGTERM - 1);
+    for _ in 0..3000 {
+        if caught().is_some_and(|mask| mask & both == both) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("process {pid} catches no signals");
+}
+
 #[test]
 #[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
 fn an_interrupted_copy_leaves_no_file_under_the_name() {
@@ -324,7 +344,8 @@ fn an_interrupted_copy_leaves_no_file_under_the_name() {
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("the binary runs");
-            std::thread::sleep(Duration::from_millis(900 + random.below(500)));
+            wait_until_it_catches_signals(child.id());
+            std::thread::sleep(Duration::from_millis(random.below(1500)));
             let kill = Command::new("kill")
                 .args(["-s", signal, &child.id().to_string()])
                 .status();
