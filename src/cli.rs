@@ -110,8 +110,9 @@ pub struct RequestArgs {
     /// Requests in flight: 1 for buffers, 8 blocks for files
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub depth: Option<u32>,
-    /// Load programs that must not sleep, even where the kernel takes others
-    #[arg(long)]
+    /// Load programs that must not sleep, even where the kernel takes others;
+    /// they cannot wait for the ring's lock, as a worker thread would have to
+    #[arg(long, conflicts_with_all = ["asynchronous", "drain"])]
     pub non_sleepable: bool,
     /// Repeat a run: what it printed as its seed
     #[arg(long, value_name = "N")]

@@ -73,6 +73,8 @@ const MALFORMED: &[&str] = &[
     "copy --from user --to user --ring sqpoll,coop",
     "copy --from user --to user --ring sqpoll,sqpoll",
     "copy --from user --to user --link --hardlink",
+    "copy --from user --to user --async --non-sleepable",
+    "copy --from user --to user --drain --non-sleepable",
     "copy --from user --to user --seed x",
     "copy --from user --to user --seed -1",
     "copy one two --block 1",

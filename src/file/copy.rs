@@ -174,6 +174,10 @@ impl Job<'_, '_> {
             self.copy_and_write(lane, offset, have)?;
             return Ok(have);
         }
+        if self.lanes.would_wait(bpf) {
+            self.copy_and_write(lane, offset, len)?;
+            return Ok(len);
+        }
         self.lanes.check_bpf(lane, "copy", offset, len, bpf)?;
         self.compare(lane, offset, len)?;
         let written = self.output.count(written)?;

@@ -43,6 +43,7 @@ pub struct Lanes<'m> {
     requests: &'m MappedArray<Request>,
     id: u8,
     options: SqeOptions,
+    sleepable: bool,
     lanes: Vec<Lane<'m>>,
     block: usize,
     in_flight: usize,
@@ -55,6 +56,7 @@ impl<'m> Lanes<'m> {
         requests: &'m MappedArray<Request>,
         id: u8,
         options: SqeOptions,
+        sleepable: bool,
         mut memory: Region<'m>,
         block: usize,
     ) -> Self {
@@ -74,6 +76,7 @@ impl<'m> Lanes<'m> {
             requests,
             id,
             options,
+            sleepable,
             lanes,
             block,
             in_flight: 0,
@@ -242,6 +245,14 @@ impl<'m> Lanes<'m> {
         }
         self.in_flight -= 1;
         Ok(())
+    }
+
+    /// Whether a result says only that the program would have had to wait. A
+    /// request that follows another in a chain can be issued by a worker, and
+    /// there a program that must not sleep cannot wait for the ring's lock.
+    /// Issued by ourselves, with the lock held, it does not have to.
+    pub fn would_wait(&self, result: i32) -> bool {
+        !self.sleepable && result == -libc::EAGAIN
     }
 
     /// Waits for the lane's BPF request, which must have handled `len` bytes.

@@ -56,6 +56,7 @@ fn with_lanes<T>(
         program.requests(),
         program.id(operation),
         request.sqe_options(),
+        program.sleepable(),
         memory.region(),
         block,
     );
