@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::error::Failure;
 use crate::kernel::Overrides;
 use crate::spec::{BufferSpec, RingOptions, SqeOptions, parse_size};
 
@@ -46,6 +47,18 @@ pub struct GlobalArgs {
 }
 
 impl GlobalArgs {
+    /// What clap cannot refuse: a kernel flag that is given twice.
+    pub fn check(&self) -> Result<(), Failure> {
+        let opcodes = |flag: &&Override| matches!(flag, Override::Opcode(_));
+        let count = self.kernel_flag.iter().filter(opcodes).count();
+        if count > 1 || self.kernel_flag.len() - count > 1 {
+            return Err(Failure::usage(
+                "--kernel-flag: the same flag is given twice",
+            ));
+        }
+        Ok(())
+    }
+
     pub fn overrides(&self) -> Overrides {
         let mut overrides = Overrides::default();
         for flag in &self.kernel_flag {

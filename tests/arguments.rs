@@ -27,6 +27,7 @@ const MALFORMED: &[&str] = &[
     "--kernel-flag setup-flag=0 probe",
     "--kernel-flag setup-flag=0x100000000 probe",
     "--kernel-flag speed=9 probe",
+    "--kernel-flag opcode=1 --kernel-flag opcode=2 probe",
     "-q -v probe",
     "probe extra",
     "probe --from user",

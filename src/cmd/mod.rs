@@ -18,6 +18,7 @@ use crate::spec::{BufferSpec, BufferType, DEFAULT_LEN};
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     bpf_log::capture(cli.global.verbose);
     let global = &cli.global;
+    global.check()?;
     match cli.command {
         Command::Probe => probe::run(global),
         Command::Copy(args) => copy::run(global, &args),

@@ -172,10 +172,10 @@ impl<'m> Lanes<'m> {
         }
         let user_data = user_data(lane, Stage::Bpf);
         let entry = submission::entry(self.ring.opcode(), self.id, lane, flags, user_data);
-        self.started(lane, Stage::Bpf);
         if !self.ring.push_bytes(&entry) {
             return Err(full());
         }
+        self.started(lane, Stage::Bpf);
         Ok(())
     }
 
