@@ -5,7 +5,7 @@
 //! The modules follow the way of the data: arguments ([`cli`]) → buffer
 //! specification ([`spec`]) → buffer ([`memory`], [`registration`], [`buffer`])
 //! → ring ([`ring`]) → program ([`program`]) → submission ([`submission`]) →
-//! verification ([`verification`]) against the oracle ([`oracle`]) → report
+//! verification against the oracle ([`oracle`]) → report
 //! ([`report`]).
 
 pub mod arguments;
@@ -37,4 +37,3 @@ pub mod ring;
 pub mod spec;
 pub mod submission;
 pub mod sys;
-pub mod verification;

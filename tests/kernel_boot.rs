@@ -135,3 +135,55 @@ fn counting_instructions_takes_one_cpu() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "1\n");
 }
+
+/// A virtual environment works only where it was made: one in a cache that
+/// was moved is made anew.
+#[test]
+#[ignore = "installs virtme-ng; make test runs it"]
+fn a_moved_virtual_environment_is_replaced() {
+    let cache = std::env::temp_dir().join(format!("uringbpf-moved-{}", std::process::id()));
+    assert!(run("true").status.success(), "makes the usual environment");
+    let usual = std::env::var_os("URINGBPF_CACHE").map_or_else(
+        || {
+            let home = std::env::var_os("HOME").unwrap_or_default();
+            std::env::var_os("XDG_CACHE_HOME")
+                .map_or_else(|| Path::new(&home).join(".cache"), Into::into)
+                .join("uringbpf")
+        },
+        Into::into,
+    );
+    for entry in std::fs::read_dir(usual.join("venv")).expect("the usual cache") {
+        let entry = entry.expect("an entry");
+        if !entry.path().is_dir() {
+            continue;
+        }
+        let moved = cache.join("venv").join(entry.file_name());
+        std::fs::create_dir_all(moved.join("bin")).expect("a new cache");
+        std::fs::write(moved.join("complete"), "").expect("a file");
+        let script = moved.join("bin/virtme-run");
+        std::fs::write(&script, "#!/nowhere/bin/python3\n").expect("a file");
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .expect("permissions");
+    }
+    let output = boot("echo booted")
+        .env("URINGBPF_CACHE", &cache)
+        .env("BZIMAGE", image())
+        .output()
+        .expect("kernel/boot starts");
+    std::fs::remove_dir_all(&cache).expect("the new cache goes");
+    let diagnostics = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{diagnostics}");
+    assert_eq!(text(&output.stdout), "booted\n");
+    assert!(
+        diagnostics.contains("installing virtme-ng"),
+        "{diagnostics}"
+    );
+}
+
+fn image() -> String {
+    let build = Command::new(Path::new(ROOT).join("kernel/build"))
+        .current_dir(ROOT)
+        .output()
+        .expect("kernel/build starts");
+    text(&build.stdout).trim_end().to_string()
+}
