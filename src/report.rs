@@ -37,22 +37,26 @@ impl Report {
     }
 
     /// A result that is the point of the command, or a failure: printed even
-    /// when quiet.
-    pub fn data(&self, command: &str, human: &str, keys: Value) -> Result<(), Failure> {
+    /// when quiet. Names of files need not be text, so it may be bytes.
+    pub fn data(&self, command: &str, human: impl AsRef<[u8]>, keys: Value) -> Result<(), Failure> {
         match self.format {
-            Format::Json => print(&object(command, keys)),
+            Format::Json => print(object(command, keys)),
             _ => print(human),
         }
     }
 
     /// One result. `keys` is a JSON object; schema and command come first.
-    pub fn result(&self, command: &str, human: &str, keys: Value) -> Result<(), Failure> {
-        let line = match self.format {
-            Format::Json => object(command, keys),
-            _ if self.quiet => return Ok(()),
-            _ => human.to_string(),
-        };
-        print(&line)
+    pub fn result(
+        &self,
+        command: &str,
+        human: impl AsRef<[u8]>,
+        keys: Value,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => print(object(command, keys)),
+            _ if self.quiet => Ok(()),
+            _ => print(human),
+        }
     }
 }
 
@@ -68,9 +72,10 @@ fn object(command: &str, keys: Value) -> String {
 
 /// A line on stdout. A reader that has gone is an error like any other, not a
 /// panic.
-pub fn print(line: &str) -> Result<(), Failure> {
+pub fn print(line: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{line}")
+    out.write_all(line.as_ref())
+        .and_then(|()| out.write_all(b"\n"))
         .and_then(|()| out.flush())
         .map_err(|error| Failure::io("write to stdout", &error))
 }

@@ -3,7 +3,9 @@
 //!
 //! Random sizes come from a seed, printed, and taken from URINGBPF_SEED.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -236,11 +238,39 @@ fn a_changed_file_fails_its_check() {
         stderr.contains("1 computed checksum did not match"),
         "{stderr}"
     );
+    assert!(stderr.contains("gone: ENOENT"), "{stderr}");
+    assert!(
+        stderr.contains("1 listed file could not be summed"),
+        "{stderr}"
+    );
     let (stdout, _) = run(directory.path(), &["-q", "checksum", "--check", "list"], 1);
     assert_eq!(stdout, "bad: FAILED\ngone: FAILED open or read\n");
     let (stdout, stderr) = run(directory.path(), &["checksum", "gone", "good"], 3);
     assert!(stdout.ends_with("  good\n"), "{stdout}");
     assert!(stderr.contains("gone: ENOENT"), "{stderr}");
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn a_name_that_is_no_text_comes_back_as_it_was() {
+    let directory = directory();
+    let name = OsStr::from_bytes(b"\xff\xfe name");
+    fs::write(directory.path().join(name), content(5, 4097)).expect("written");
+    let sum = |words: &[&OsStr]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
+            .arg("checksum")
+            .args(words)
+            .current_dir(directory.path())
+            .output()
+            .expect("uringbpf starts");
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let list = sum(&[name]);
+    assert!(list.ends_with(b"  \xff\xfe name\n"), "{list:?}");
+    fs::write(directory.path().join("list"), &list).expect("list written");
+    let checked = sum(&[OsStr::new("--check"), OsStr::new("list")]);
+    assert_eq!(checked, b"\xff\xfe name: OK\n");
 }
 
 #[test]

@@ -71,10 +71,12 @@ fn sum_files(job: &mut Job<'_, '_>, args: &ChecksumArgs, report: &Report) -> any
                     }),
                 )?;
             }
+            // Alone, it needs no summary after it.
+            Err(failure) if args.files.len() == 1 => return Err(failure.into()),
             Err(failure) => failures.add(failure)?,
         }
     }
-    failures.end()
+    failures.end("file")
 }
 
 /// `NAME: OK` or `NAME: FAILED` for each line of each list.
@@ -110,7 +112,8 @@ fn check_lists(job: &mut Job<'_, '_>, args: &ChecksumArgs, report: &Report) -> a
                     "FAILED open or read"
                 }
             };
-            let human = format!("{}: {verdict}", list::escape(name).0);
+            let mut human = list::escape(name).0;
+            human.extend_from_slice(format!(": {verdict}").as_bytes());
             let keys = json!({
                 "file": name.to_string_lossy(),
                 "algorithm": job.algorithm.name(),
@@ -123,15 +126,18 @@ fn check_lists(job: &mut Job<'_, '_>, args: &ChecksumArgs, report: &Report) -> a
         }
     }
     if wrong > 0 {
+        failures
+            .end("listed file")
+            .unwrap_or_else(|summary| eprintln!("uringbpf: {summary}"));
         let what = format!("{} did not match", count(wrong, "computed checksum"));
         return Err(Failure::mismatch(what).into());
     }
-    failures.end()
+    failures.end("listed file")
 }
 
-/// Failures of single files: said at once, remembered for the exit status.
+/// Failures of single files: said at once, counted for the end.
 #[derive(Default)]
-struct Failures(Option<Failure>);
+struct Failures(u64);
 
 impl Failures {
     /// Only what is about one file is survived.
@@ -139,16 +145,18 @@ impl Failures {
         if !matches!(failure, Failure::Environment(_)) {
             return Err(failure);
         }
-        if let Some(before) = self.0.replace(failure) {
-            eprintln!("uringbpf: {before}");
-        }
+        eprintln!("uringbpf: {failure}");
+        self.0 += 1;
         Ok(())
     }
 
-    fn end(self) -> anyhow::Result<()> {
+    fn end(&self, what: &str) -> anyhow::Result<()> {
         match self.0 {
-            Some(failure) => Err(failure.into()),
-            None => Ok(()),
+            0 => Ok(()),
+            failed => {
+                let what = format!("{} could not be summed", count(failed, what));
+                Err(Failure::environment(what).into())
+            }
         }
     }
 }

@@ -2,9 +2,8 @@
 //! Lists of checksums as xxhsum and the coreutils write them: digest, two
 //! spaces, name; a backslash in front where the name is escaped.
 
-use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::cli::Algorithm;
 
@@ -23,25 +22,29 @@ pub struct List {
     pub malformed: u64,
 }
 
-/// The line of one file.
-pub fn line(digest: u64, algorithm: Algorithm, name: &OsStr) -> String {
+/// The line of one file, in the bytes of its name.
+pub fn line(digest: u64, algorithm: Algorithm, name: &OsStr) -> Vec<u8> {
     let (name, escaped) = escape(name);
     let mark = if escaped { "\\" } else { "" };
     let digits = algorithm.digits();
-    format!("{mark}{digest:0digits$x}  {name}")
+    let mut line = format!("{mark}{digest:0digits$x}  ").into_bytes();
+    line.extend_from_slice(&name);
+    line
 }
 
 /// The name on one line, and whether anything in it had to be escaped.
-pub fn escape(name: &OsStr) -> (Cow<'_, str>, bool) {
-    let text = name.to_string_lossy();
-    if !text.contains(['\\', '\n', '\r']) {
-        return (text, false);
+pub fn escape(name: &OsStr) -> (Vec<u8>, bool) {
+    let mut line = Vec::with_capacity(name.len());
+    for byte in name.as_bytes() {
+        match byte {
+            b'\\' => line.extend_from_slice(b"\\\\"),
+            b'\n' => line.extend_from_slice(b"\\n"),
+            b'\r' => line.extend_from_slice(b"\\r"),
+            byte => line.push(*byte),
+        }
     }
-    let text = text
-        .replace('\\', "\\\\")
-        .replace('\n', "\\n")
-        .replace('\r', "\\r");
-    (Cow::Owned(text), true)
+    let escaped = line.len() > name.len();
+    (line, escaped)
 }
 
 /// Reads a list; empty lines and comments are no entries.
@@ -103,18 +106,26 @@ fn unescape(name: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStrExt;
-
     use super::*;
 
     #[test]
     fn a_line_is_read_back_as_it_was_written() {
-        for name in ["a", "a b", " a", "a\nb", "back\\slash", "*x", "ü"] {
-            let written = line(0xdead_beef, Algorithm::Crc32c, OsStr::new(name));
-            assert!(!written.contains('\n'));
-            let list = parse(written.as_bytes(), Algorithm::Crc32c);
+        let names: [&[u8]; 8] = [
+            b"a",
+            b"a b",
+            b" a",
+            b"a\nb",
+            b"back\\slash",
+            b"*x",
+            "ü".as_bytes(),
+            b"\xff\xfe",
+        ];
+        for name in names {
+            let written = line(0xdead_beef, Algorithm::Crc32c, OsStr::from_bytes(name));
+            assert!(!written.contains(&b'\n'));
+            let list = parse(&written, Algorithm::Crc32c);
             let expected = Entry {
-                name: name.into(),
+                name: OsStr::from_bytes(name).into(),
                 digest: 0xdead_beef,
             };
             assert_eq!(
