@@ -29,6 +29,7 @@ smoke: tool ## Run every program over every type of buffer in the virtual machin
 	@kernel/boot tests/vm/smoke
 
 test: deps ## Run all tests: on this machine and in the virtual machine
+	@kernel/deps test
 	@tests/run
 
 lint: deps ## Check format and lints of Rust code and shell scripts
