@@ -100,6 +100,10 @@ pub enum Command {
     Fill(FillArgs),
     /// Show the chunks that the kernel's iterator hands out for a buffer
     Chunks(ChunksArgs),
+    /// Print the completions of a shell
+    Completions(CompletionsArgs),
+    /// Write the man pages
+    Man(ManArgs),
 }
 
 /// How requests are made and submitted, for commands on buffers.
@@ -292,6 +296,27 @@ pub struct ChunksArgs {
     pub buffer: BufferSpec,
     #[command(flatten)]
     pub request: RequestArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: Shell,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Where to; made where it is missing
+    #[arg(value_name = "DIRECTORY")]
+    pub directory: PathBuf,
 }
 
 fn parse_override(text: &str) -> Result<Override, String> {

@@ -21,6 +21,7 @@ pub mod file;
 pub mod interrupt;
 pub mod kernel;
 pub mod layout;
+pub mod man;
 pub mod memory;
 pub mod operation;
 pub mod oracle;

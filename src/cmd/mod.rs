@@ -3,8 +3,10 @@
 
 mod checksum;
 mod chunks;
+mod completions;
 mod copy;
 mod fill;
+mod man;
 mod probe;
 
 use crate::bpf_log;
@@ -25,6 +27,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Checksum(args) => checksum::run(global, &args),
         Command::Fill(args) => fill::run(global, &args),
         Command::Chunks(args) => chunks::run(global, &args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 
