@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! A ring that BPF programs can be attached to.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -14,6 +16,7 @@ use crate::queue::{
 };
 use crate::spec::RingOptions;
 use crate::sys::{self, Params};
+use crate::ublk;
 
 /// Setup flags (UAPI) that [`RingOptions`] stands for.
 const SETUP_SQPOLL: u32 = 1 << 1;
@@ -36,6 +39,8 @@ pub struct Ring {
     features: u32,
     opcode: u8,
     polled: bool,
+    /// Completions for somebody else than who took them from the queue.
+    aside: RefCell<VecDeque<Completion>>,
 }
 
 impl Ring {
@@ -66,6 +71,7 @@ impl Ring {
             features: params.features,
             opcode,
             polled: flags & SETUP_SQPOLL != 0,
+            aside: RefCell::default(),
         })
     }
 
@@ -132,15 +138,25 @@ impl Ring {
 
     /// The oldest completion that is there.
     pub fn completion(&self) -> Option<Completion> {
-        self.queues.pop()
+        let aside = self.aside.borrow_mut().pop_front();
+        aside.or_else(|| self.queues.pop())
     }
 
-    /// Submits, and takes exactly `count` completions.
+    /// Keeps a completion for a later [`Ring::completion`].
+    pub fn set_aside(&self, completion: Completion) {
+        self.aside.borrow_mut().push_back(completion);
+    }
+
+    /// Submits, and takes exactly `count` completions; those of a block device
+    /// that is served on the ring, too, are set aside.
     pub fn complete(&self, count: usize) -> Result<Vec<Completion>, Failure> {
         let mut completions = Vec::with_capacity(count);
         self.submit_and_wait(0)?;
         while completions.len() < count {
-            match self.completion() {
+            match self.queues.pop() {
+                Some(completion) if completion.user_data & ublk::DEVICE != 0 => {
+                    self.set_aside(completion);
+                }
                 Some(completion) => completions.push(completion),
                 None => self.submit_and_wait(1)?,
             }

@@ -155,3 +155,28 @@ pub fn link_open_file(file: &std::fs::File, path: &std::path::Path) -> io::Resul
     };
     checked(result.into()).map(drop)
 }
+
+/// Takes the lock of an open file, or fails when another open file has it. It
+/// goes with the file: at the latest, when the process ends.
+pub fn try_lock(file: &std::fs::File) -> io::Result<()> {
+    // SAFETY: takes no pointer.
+    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    checked(result.into()).map(drop)
+}
+
+/// Leaves every signal to the other threads of the process.
+pub fn block_signals() {
+    // SAFETY: the set is filled in before it is used, and both live through
+    // the calls, which cannot fail with these arguments.
+    unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// The kernel's number of this thread.
+pub fn thread_id() -> i32 {
+    // SAFETY: takes no pointer and cannot fail.
+    unsafe { libc::gettid() }
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! A ublk zero-copy block device whose requests' pages BPF programs work on.
+//!
+//! The control side (add, parameters, start, stop, delete) is libublk's. The
+//! queues are served on a [`Ring`](crate::ring::Ring), because the buffer of a
+//! block request is registered in the table of the ring that asks for it, and
+//! only that ring's BPF requests can name it.
+//!
+//! How a device is served:
+//!
+//! 1. [`Device::add`], before any ring: what is dropped last must be made
+//!    first.
+//! 2. In the thread of each queue: a ring with room for the queue's depth, a
+//!    [`Table`](crate::registration::Table) on it, the BPF programs, and
+//!    [`Queue::open`], which fetches the first requests.
+//! 3. [`Device::start`], once every queue is open: `/dev/ublkbN` appears. A
+//!    kernel before 7.2 reads from it before this returns, so the queues are
+//!    served meanwhile, by other threads than the one that starts it.
+//! 4. Every completion of the ring goes to [`Queue::event`]. What it does not
+//!    know is the caller's own. A [`Event::Request`] is answered at any later
+//!    time by [`Queue::complete`], in any order, from the queue's thread.
+//! 5. [`Device::stop`] from another thread (or [`Device::stopper`]) writes
+//!    back what the page cache holds and ends with an [`Event::Gone`] for each
+//!    tag: the queues are served until then.
+//! 6. Dropping queue, ring and device, in this order, deletes it, whether it
+//!    was stopped or not; requests that nobody answered fail with EIO.
+//!
+//! What a process that was killed leaves behind is removed by [`cleanup`],
+//! which [`Device::add`] calls, too.
+
+mod command;
+mod control;
+mod device;
+mod queue;
+mod record;
+
+pub use command::DEVICE;
+pub use device::{Device, DeviceOptions, Registration, Stopper};
+pub use queue::{BlockOperation, BlockRequest, Event, Queue};
+
+use crate::error::Failure;
+
+/// Removes the devices that a `uringbpf` which has ended left behind, and none
+/// of anybody else. Returns their ids. Where there is nothing to remove, it
+/// needs neither driver nor privileges.
+pub fn cleanup() -> Result<Vec<u32>, Failure> {
+    let mut removed = Vec::new();
+    for abandoned in record::abandoned()? {
+        removed.extend(control::remove(&abandoned)?);
+        abandoned.retire();
+    }
+    Ok(removed)
+}

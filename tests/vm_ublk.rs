@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The life of a ublk device, served through BPF: needs a kernel with
+//! IORING_OP_BPF and ublk zero copy.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use uringbpf::kernel::{Kernel, Overrides};
+use uringbpf::pattern;
+use uringbpf::program::{Family, Plan, Program, Storage};
+use uringbpf::registration::Table;
+use uringbpf::request::{Descriptor, Request};
+use uringbpf::ring::Ring;
+use uringbpf::spec::RingOptions;
+use uringbpf::submission::entry;
+use uringbpf::ublk::{
+    BlockOperation, BlockRequest, Device, DeviceOptions, Event, Queue, Registration, cleanup,
+};
+
+const KFIXED: u8 = 3;
+const DEPTH: u16 = 8;
+const BYTES: usize = 8 << 20;
+
+fn options(registration: Registration) -> DeviceOptions {
+    DeviceOptions {
+        bytes: BYTES as u64,
+        block_size: 512,
+        queues: 1,
+        depth: DEPTH,
+        largest_request: 1 << 20,
+        registration,
+        write_cache: true,
+        discard: false,
+    }
+}
+
+/// A disk in an arena: every request's bytes go through a BPF program.
+struct Disk<'a, 'p> {
+    queue: Queue<'a>,
+    ring: &'a Ring,
+    program: &'a Program<'p>,
+    arena: u64,
+    held: Vec<Option<BlockRequest>>,
+}
+
+impl Disk<'_, '_> {
+    /// Until the device is gone.
+    fn serve(&mut self) {
+        while self.queue.tags() > 0 {
+            let Some(completion) = self.ring.completion() else {
+                self.ring.submit_and_wait(1).expect("the ring works");
+                continue;
+            };
+            let Some(event) = self.queue.event(&completion) else {
+                let tag = completion.user_data as u16;
+                self.copied(tag, completion.result);
+                continue;
+            };
+            match event {
+                Event::Request(request) => self.arrived(request),
+                Event::Registered { tag, slot, result } => {
+                    assert_eq!(result, 0, "register");
+                    self.copy(tag, slot);
+                }
+                Event::Unregistered { tag, result, .. } => {
+                    assert_eq!(result, 0, "unregister");
+                    self.answer(tag);
+                }
+                Event::Gone(_) => {}
+                Event::Refused { tag, result } => panic!("tag {tag}: {result}"),
+            }
+        }
+    }
+
+    fn arrived(&mut self, request: BlockRequest) {
+        let tag = request.tag;
+        self.held[usize::from(tag)] = Some(request);
+        match request.operation {
+            BlockOperation::Flush => self.answer(tag),
+            _ => match request.slot {
+                Some(slot) => self.copy(tag, slot),
+                None => self.queue.register(tag, tag).expect("register"),
+            },
+        }
+    }
+
+    fn copy(&mut self, tag: u16, slot: u16) {
+        let request = self.held[usize::from(tag)].expect("held");
+        let buffer = Descriptor {
+            kind: KFIXED,
+            buf_index: slot,
+            len: request.bytes,
+            ..Descriptor::default()
+        };
+        let place = self.arena + (request.sector << 9);
+        let op = match request.operation {
+            BlockOperation::Write => "to_arena",
+            _ => "from_arena",
+        };
+        let copy = Request {
+            from: buffer,
+            to: buffer,
+            from_arena: place,
+            to_arena: place,
+            len: u64::from(request.bytes),
+            ..Request::default()
+        };
+        self.program.set_request(usize::from(tag), copy);
+        let id = self.program.id(op);
+        let entry = entry(self.ring.opcode(), id, usize::from(tag), 0, u64::from(tag));
+        assert!(self.ring.push_bytes(&entry));
+    }
+
+    fn copied(&mut self, tag: u16, result: i32) {
+        let request = self.held[usize::from(tag)].expect("held");
+        assert_eq!(result, request.bytes as i32, "{request:?}");
+        match request.slot {
+            Some(_) => self.answer(tag),
+            None => self.queue.unregister(tag, tag).expect("unregister"),
+        }
+    }
+
+    fn answer(&mut self, tag: u16) {
+        let request = self.held[usize::from(tag)].take().expect("held");
+        let bytes = request.bytes as i32;
+        self.queue.complete(tag, bytes).expect("complete");
+    }
+}
+
+/// Serves a disk while `client` uses it.
+fn with_disk(registration: Registration, client: impl FnOnce(&Path) + Send) {
+    let device = Device::add(options(registration)).expect("a device");
+    let (opened, ready) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let device = &device;
+        let server = scope.spawn(move || {
+            let kernel = Kernel::read(Overrides::default());
+            let ring = Ring::open(&kernel, &RingOptions::default(), 4 * u32::from(DEPTH));
+            let ring = ring.expect("a ring");
+            let _table = Table::new(&ring, u32::from(DEPTH)).expect("a table");
+            let mut storage = Storage::default();
+            let plan = Plan {
+                ops: vec!["to_arena", "from_arena"],
+                arena: BYTES,
+                ..Plan::default()
+            };
+            let program = Program::attach(&ring, &mut storage, Family::Copy, &plan);
+            let program = program.expect("programs");
+            let mut arena = program.arena().expect("an arena");
+            // What nobody has touched is not there for the programs.
+            arena.bytes_mut().fill(0);
+            let queue = Queue::open(device, &ring, 0, 0).expect("a queue");
+            opened.send(()).expect("somebody waits");
+            let mut disk = Disk {
+                queue,
+                ring: &ring,
+                program: &program,
+                arena: arena.address(),
+                held: vec![None; usize::from(DEPTH)],
+            };
+            disk.serve();
+        });
+        ready.recv().expect("the queue opens");
+        device.start().expect("it starts");
+        client(&device.path());
+        device.stop().expect("it stops");
+        server.join().expect("the server ends");
+    });
+}
+
+fn dd(arguments: &[String]) {
+    let status = Command::new("dd")
+        .arg("status=none")
+        .args(arguments)
+        .status();
+    assert!(status.expect("dd").success(), "dd {arguments:?}");
+}
+
+fn what_is_written_reads_back(registration: Registration) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("data");
+    let back = directory.path().join("back");
+    let mut bytes = vec![0; (5 << 20) + 512 * 3];
+    pattern::fill(7, 0, &mut bytes);
+    std::fs::write(&file, &bytes).expect("write");
+    let mut node = PathBuf::new();
+    with_disk(registration, |path| {
+        node = path.to_path_buf();
+        let skip = 512 * 9;
+        dd(&[
+            format!("if={}", file.display()),
+            format!("of={}", path.display()),
+            format!("seek={skip}"),
+            "oflag=direct,seek_bytes".into(),
+            "bs=1M".into(),
+            "conv=fsync".into(),
+        ]);
+        dd(&[
+            format!("if={}", path.display()),
+            format!("of={}", back.display()),
+            format!("skip={skip}"),
+            format!("count={}", bytes.len()),
+            "iflag=direct,skip_bytes,count_bytes".into(),
+            "bs=1M".into(),
+        ]);
+    });
+    assert!(
+        std::fs::read(&back).expect("read") == bytes,
+        "the same bytes"
+    );
+    assert!(!node.exists(), "the device is gone");
+    assert!(!Path::new("/dev/ublkc0").exists());
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn what_is_written_reads_back_with_manual_registration() {
+    what_is_written_reads_back(Registration::Manual);
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn what_is_written_reads_back_with_automatic_registration() {
+    what_is_written_reads_back(Registration::Auto);
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn cleaning_up_leaves_a_living_device_alone() {
+    let device = Device::add(options(Registration::Manual)).expect("a device");
+    let node = PathBuf::from(format!("/dev/ublkc{}", device.id()));
+    assert_eq!(cleanup(), Ok(Vec::new()));
+    assert!(node.exists(), "{}", node.display());
+    drop(device);
+    assert!(!node.exists(), "{}", node.display());
+    let records = std::fs::read_dir("/run/uringbpf/ublk").expect("records");
+    assert_eq!(records.count(), 0);
+}
