@@ -6,7 +6,7 @@ cargo := cargo
 override CMD := $(value CMD)
 export CMD
 
-.PHONY: help deps tool kernel vm smoke test lint clean clean-cache
+.PHONY: help deps tool static initramfs kernel vm smoke test lint clean clean-cache
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Variables: PROFILE=default|debug BZIMAGE=FILE KDIR=DIRECTORY KERNEL_VERSION=7.2 NO_INSTALL=1'
@@ -18,6 +18,15 @@ deps: ## Install the system packages that are missing (NO_INSTALL=1 only lists t
 
 tool: deps ## Build target/release/uringbpf
 	@$(cargo) build --release --locked
+
+# A target of its own, so that what runs while building is linked as usual.
+static_target := $(shell uname -m)-unknown-linux-gnu
+static: deps ## Build target/…-linux-gnu/release/uringbpf, one file that needs no library
+	@LIBBPF_SYS_LIBRARY_PATH=$$(pkg-config --variable=libdir libelf) RUSTFLAGS='-C target-feature=+crt-static' \
+		$(cargo) build --release --locked --features static --target $(static_target)
+
+initramfs: static ## Boot the reference kernel with that file and nothing else; CMD='…' is its arguments
+	@eval "set -- $$CMD" && tests/initramfs "$$@"
 
 kernel: deps ## Build the reference kernel
 	@kernel/build
@@ -35,7 +44,7 @@ test: deps ## Run all tests: on this machine and in the virtual machine
 lint: deps ## Check format and lints of Rust code and shell scripts
 	@$(cargo) fmt --check
 	@$(cargo) clippy --all-targets --locked -- -D warnings
-	@shellcheck -x kernel/build kernel/boot kernel/deps kernel/fetch kernel/guest kernel/patch tests/run tests/vm/smoke .ci/run
+	@shellcheck -x kernel/build kernel/boot kernel/deps kernel/fetch kernel/guest kernel/patch tests/run tests/initramfs tests/vm/smoke .ci/run
 
 clean: ## Remove what cargo built
 	@$(cargo) clean

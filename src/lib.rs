@@ -18,6 +18,7 @@ mod crc32c_table;
 pub mod errno;
 pub mod error;
 pub mod file;
+pub mod first_process;
 pub mod interrupt;
 pub mod kernel;
 pub mod layout;

@@ -3,9 +3,12 @@
 
 use std::process::ExitCode;
 
-use uringbpf::{arguments, cmd, error};
+use uringbpf::{arguments, cmd, error, first_process};
 
 fn main() -> ExitCode {
+    if first_process::is_it() {
+        return ExitCode::from(first_process::run(std::env::args_os().skip(1)));
+    }
     let cli = match arguments::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(status) => return ExitCode::from(status),
