@@ -6,7 +6,7 @@ cargo := cargo
 override CMD := $(value CMD)
 export CMD
 
-.PHONY: help deps tool static initramfs kernel vm smoke test lint clean clean-cache
+.PHONY: help deps tool static initramfs deb kernel vm smoke test lint clean clean-cache
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Variables: PROFILE=default|debug BZIMAGE=FILE KDIR=DIRECTORY KERNEL_VERSION=7.2 NO_INSTALL=1'
@@ -27,6 +27,18 @@ static: deps ## Build target/…-linux-gnu/release/uringbpf, one file that needs
 
 initramfs: static ## Boot the reference kernel with that file and nothing else; CMD='…' is its arguments
 	@eval "set -- $$CMD" && tests/initramfs "$$@"
+
+# What cargo-deb is installed to, where the machine has none.
+cargo_deb := $(or $(URINGBPF_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/uringbpf)/cargo-deb
+deb: tool ## Build target/debian/uringbpf_….deb
+	@kernel/deps deb
+	@command -v cargo-deb >/dev/null || $(cargo) install --quiet --locked --root $(cargo_deb) cargo-deb
+	@mkdir -p target/completions
+	@uringbpf=$${CARGO_TARGET_DIR:-target}/release/uringbpf && \
+		$$uringbpf completions bash >target/completions/uringbpf.bash && \
+		$$uringbpf completions zsh >target/completions/_uringbpf && \
+		$$uringbpf completions fish >target/completions/uringbpf.fish
+	@PATH=$(cargo_deb)/bin:$$PATH $(cargo) deb --quiet --no-build
 
 kernel: deps ## Build the reference kernel
 	@kernel/build
