@@ -30,8 +30,10 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     for family in FAMILIES {
         let source = format!("src/bpf/{family}.bpf.c");
+        // The object is kept beside its skeleton: `smoke` loads it by itself.
         let built = SkeletonBuilder::new()
             .source(&source)
+            .obj(out.join(format!("{family}.bpf.o")))
             .clang(&clang)
             .clang_args(["-mcpu=v4", "-Wall", "-Werror", "-Isrc/bpf"])
             .build_and_generate(out.join(format!("{family}.skel.rs")));

@@ -21,6 +21,8 @@ pub struct Buffer<'m> {
     shape: Shape,
     layout: Layout,
     region: Region<'m>,
+    /// Nobody wrote to the memory: the guards are zeros.
+    blank: bool,
 }
 
 /// A part of a buffer as one request names it. The iovecs must stay where they
@@ -68,7 +70,13 @@ impl<'m> Buffer<'m> {
             shape,
             layout,
             region,
+            blank: false,
         }
+    }
+
+    /// Leaves the memory as it came, without touching a page of it: zeros.
+    pub fn leave_blank(&mut self) {
+        self.blank = true;
     }
 
     pub fn shape(&self) -> &Shape {
@@ -77,6 +85,10 @@ impl<'m> Buffer<'m> {
 
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    pub fn region(&self) -> &Region<'m> {
+        &self.region
     }
 
     pub fn len(&self) -> u64 {
@@ -155,6 +167,15 @@ impl<'m> Buffer<'m> {
         self.region.bytes()[self.memory_offset(position) as usize]
     }
 
+    /// All bytes of the buffer in its order, as user space sees them.
+    pub fn stream(&self) -> Vec<u8> {
+        let segments = self.layout.segments.iter();
+        segments
+            .flat_map(|segment| &self.region.bytes()[segment.in_memory()])
+            .copied()
+            .collect()
+    }
+
     /// The range as a descriptor; none for the arena, which has no iterator.
     pub fn view(&self, range: &Range<u64>) -> Result<View, Failure> {
         let kind = match self.shape.kind {
@@ -229,11 +250,15 @@ impl<'m> Buffer<'m> {
         None
     }
 
-    fn compare_guards(&self) -> Option<WrongByte> {
+    /// Compares what lies around the segments with what was put there.
+    pub fn compare_guards(&self) -> Option<WrongByte> {
         let mut wanted = Vec::new();
         for guard in self.layout.guards() {
             wanted.resize(guard.len(), 0);
-            pattern::fill(GUARD_SEED, guard.start as u64, &mut wanted);
+            match self.blank {
+                true => wanted.fill(0),
+                false => pattern::fill(GUARD_SEED, guard.start as u64, &mut wanted),
+            }
             let got = &self.region.bytes()[guard.clone()];
             if let Some(at) = first_difference(&wanted, got) {
                 let (segment, distance) = self.nearest((guard.start + at) as u64);

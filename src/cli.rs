@@ -77,7 +77,6 @@ pub enum Format {
     Human,
     Json,
     /// Test protocol of the kernel's selftests; for `smoke`
-    #[value(hide = true)]
     Ktap,
 }
 
@@ -100,6 +99,8 @@ pub enum Command {
     Fill(FillArgs),
     /// Show the chunks that the kernel's iterator hands out for a buffer
     Chunks(ChunksArgs),
+    /// Test everything that this kernel's IORING_OP_BPF must do and refuse
+    Smoke(SmokeArgs),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
     /// Write the man pages
@@ -109,7 +110,7 @@ pub enum Command {
 /// How requests are made and submitted, for commands on buffers.
 #[derive(Debug, Clone, Args)]
 pub struct RequestArgs {
-    /// Ring options: sqpoll, defer-taskrun, single-issuer, no-sqarray, sqe128, cqe32, coop
+    /// Ring options: sqpoll, defer-taskrun, single-issuer, no-sqarray, sqe128, sqe-mixed, cqe32, coop
     #[arg(long, value_name = "OPTION,…")]
     pub ring: Option<RingOptions>,
     /// Have the requests issued by a worker thread (IOSQE_ASYNC)
@@ -190,7 +191,7 @@ pub struct FileArgs {
     pub block: u64,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, ValueEnum)]
 pub enum Algorithm {
     #[default]
     Crc32c,
@@ -296,6 +297,28 @@ pub struct ChunksArgs {
     pub buffer: BufferSpec,
     #[command(flatten)]
     pub request: RequestArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SmokeArgs {
+    /// Fewer values of everything: some seconds
+    #[arg(long, conflicts_with = "full")]
+    pub quick: bool,
+    /// All combinations, and a look at resources after each case: hours
+    #[arg(long)]
+    pub full: bool,
+    /// Only cases whose `GROUP: NAME` contains this; may be given again
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Vec<String>,
+    /// Only this case, in the words of --list
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["filter", "quick", "full"])]
+    pub case: Option<String>,
+    /// Print the cases and run none
+    #[arg(long)]
+    pub list: bool,
+    /// Repeat a run: what it printed as its seed
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]

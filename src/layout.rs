@@ -162,8 +162,9 @@ impl Layout {
         let mut guards = Vec::new();
         let mut end = 0;
         for range in used {
-            guards.push(end..range.start);
-            end = range.end;
+            // Overlapping segments have nothing between them.
+            guards.push(end..range.start.max(end));
+            end = end.max(range.end);
         }
         guards.push(end..self.size as usize);
         guards
@@ -193,7 +194,7 @@ impl Random {
     }
 
     /// 0 … count-1 in some order.
-    fn permutation(&mut self, count: usize) -> Vec<usize> {
+    pub fn permutation(&mut self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
         for last in (1..count).rev() {
             order.swap(last, self.below(last as u64 + 1) as usize);

@@ -16,13 +16,14 @@ macro_rules! sections {
 }
 
 /// The sections written by hand, by page: examples, and what else it needs.
-const SECTIONS: [(&str, &str); 8] = sections![
+const SECTIONS: [(&str, &str); 9] = sections![
     "uringbpf"
     "uringbpf-probe"
     "uringbpf-copy"
     "uringbpf-checksum"
     "uringbpf-fill"
     "uringbpf-chunks"
+    "uringbpf-smoke"
     "uringbpf-completions"
     "uringbpf-man"
 ];

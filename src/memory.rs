@@ -68,6 +68,47 @@ impl Memory {
         }
     }
 
+    /// Memory that a file holds: what is dropped from the page tables comes
+    /// back from there.
+    pub fn of_file(file: BorrowedFd<'_>, len: usize) -> Result<Self, Failure> {
+        Self::map(len, libc::MAP_SHARED, Some(file))
+    }
+
+    /// Private memory that nobody has touched: no page is there.
+    pub fn untouched(len: usize) -> Result<Self, Failure> {
+        let memory = Self::map(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None)?;
+        memory.advise(libc::MADV_NOHUGEPAGE);
+        Ok(memory)
+    }
+
+    /// An arena, at the address that its programs know: nothing else may be
+    /// mapped there.
+    pub fn at(address: u64, map: BorrowedFd<'_>, len: usize) -> Result<Self, Failure> {
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE;
+        // SAFETY: MAP_FIXED_NOREPLACE never replaces a mapping.
+        let start = unsafe {
+            libc::mmap(
+                address as *mut _,
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags,
+                map.as_raw_fd(),
+                0,
+            )
+        };
+        match NonNull::new(start.cast::<u8>()) {
+            Some(start) if start.as_ptr() as u64 == address => Ok(Memory {
+                start,
+                len,
+                mapped: (start, len),
+            }),
+            _ => Err(Failure::io(
+                format!("map the arena at {address:#x}"),
+                &std::io::Error::last_os_error(),
+            )),
+        }
+    }
+
     /// The values of a BPF array map that allows to be mapped.
     pub fn of_map(map: BorrowedFd<'_>, len: usize) -> Result<Self, Failure> {
         let len = len.next_multiple_of(crate::sys::page_size());
@@ -123,6 +164,14 @@ impl Drop for Memory {
     }
 }
 
+/// What may be done with pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    None,
+    Read,
+    ReadWrite,
+}
+
 /// Part of a mapping, used by one buffer alone.
 #[derive(Debug)]
 pub struct Region<'m> {
@@ -154,6 +203,63 @@ impl<'m> Region<'m> {
 
     pub fn address(&self) -> u64 {
         self.start.as_ptr() as u64
+    }
+
+    /// Takes the pages of a file's mapping out of the page tables.
+    pub fn drop_pages(&self) -> Result<(), Failure> {
+        self.advise(libc::MADV_DONTNEED)
+    }
+
+    /// Asks for the pages to be written to swap.
+    pub fn page_out(&self) -> Result<(), Failure> {
+        /// Linux 5.4.
+        const MADV_PAGEOUT: i32 = 21;
+        self.advise(MADV_PAGEOUT)
+    }
+
+    fn advise(&self, advice: i32) -> Result<(), Failure> {
+        // SAFETY: the range is mapped for 'm; whoever gives up private memory
+        // this way gets zeros, which are bytes, too.
+        match unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, advice) } {
+            0 => Ok(()),
+            _ => Err(Failure::os("madvise", crate::errno::Errno::last())),
+        }
+    }
+
+    /// Bytes of the region that are in memory.
+    pub fn resident(&self) -> Result<usize, Failure> {
+        let page = crate::sys::page_size();
+        let mut pages = vec![0u8; self.len.div_ceil(page)];
+        // SAFETY: the vector has a byte for each page of the mapped range.
+        let result =
+            unsafe { libc::mincore(self.start.as_ptr().cast(), self.len, pages.as_mut_ptr()) };
+        if result != 0 {
+            return Err(Failure::os("mincore", crate::errno::Errno::last()));
+        }
+        Ok(pages.iter().filter(|page| **page & 1 != 0).count() * page)
+    }
+
+    /// Changes what may be done with the pages of a range. Until everything
+    /// is back to reading and writing, `bytes` of the range must not be used.
+    pub fn protect(
+        &self,
+        range: std::ops::Range<usize>,
+        protection: Protection,
+    ) -> Result<(), Failure> {
+        let page = crate::sys::page_size();
+        let start = range.start / page * page;
+        let end = range.end.next_multiple_of(page).min(self.len);
+        let flags = match protection {
+            Protection::None => libc::PROT_NONE,
+            Protection::Read => libc::PROT_READ,
+            Protection::ReadWrite => libc::PROT_READ | libc::PROT_WRITE,
+        };
+        // SAFETY: whole pages within the region; what is still used of them,
+        // the caller sees to.
+        match unsafe { libc::mprotect(self.start.as_ptr().add(start).cast(), end - start, flags) } {
+            0 => Ok(()),
+            _ => Err(Failure::os("mprotect", crate::errno::Errno::last())),
+        }
     }
 
     pub fn len(&self) -> usize {

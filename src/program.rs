@@ -22,7 +22,7 @@ use crate::ring::Ring;
 use crate::{crc32c_table, sys};
 
 /// include/uapi/linux/bpf.h: the program may sleep.
-const BPF_F_SLEEPABLE: u32 = 1 << 4;
+pub(crate) const BPF_F_SLEEPABLE: u32 = 1 << 4;
 
 /// kernel/bpf/arena.c: the programs address it with 32 bits.
 const LARGEST_ARENA: u64 = 4 << 30;
@@ -202,23 +202,11 @@ impl<'r> Program<'r> {
     /// The arena, once: whoever takes it has it alone.
     pub fn arena(&self) -> Option<Region<'_>> {
         let len = std::mem::take(&mut *self.arena.lock().ok()?);
-        let map = self
-            .skeleton
-            .object()
-            .maps()
-            .find(|map| map.name() == "arena")?;
+        let start = arena_address(self.skeleton.object())?;
         if len == 0 {
             return None;
         }
-        let mut size = 0;
-        // SAFETY: the map belongs to the loaded object; libbpf only reads it.
-        let start = unsafe {
-            libbpf_rs::libbpf_sys::bpf_map__initial_value(
-                map.as_libbpf_object().as_ptr(),
-                &mut size,
-            )
-        };
-        let start = NonNull::new(start.cast::<u8>())?;
+        let start = NonNull::new(start as *mut u8)?;
         // SAFETY: libbpf mapped max_entries pages here, at least `len` bytes,
         // until the object goes with this program; and it is taken only once.
         Some(unsafe { Region::new(start, len) })
@@ -245,6 +233,17 @@ impl<'r> Program<'r> {
     pub fn streams(&self) -> Result<Option<MappedArray<Stream>>, Failure> {
         array(self.skeleton.as_ref(), "streams", SLOTS)
     }
+}
+
+/// Where libbpf mapped a loaded object's arena, if it has one.
+pub(crate) fn arena_address(object: &libbpf_rs::Object) -> Option<u64> {
+    let map = object.maps().find(|map| map.name() == "arena")?;
+    let mut size = 0;
+    // SAFETY: the map belongs to the loaded object; libbpf only reads it.
+    let start = unsafe {
+        libbpf_rs::libbpf_sys::bpf_map__initial_value(map.as_libbpf_object().as_ptr(), &mut size)
+    };
+    NonNull::new(start).map(|start| start.as_ptr() as u64)
 }
 
 fn array<T: Copy>(
@@ -329,7 +328,7 @@ fn refused(family: Family, error: &libbpf_rs::Error) -> Failure {
 }
 
 /// libbpf-rs hides the errno of its errors, but prints it.
-fn errno(error: &libbpf_rs::Error) -> i32 {
+pub(crate) fn errno(error: &libbpf_rs::Error) -> i32 {
     let text = format!("{error:#}");
     text.rsplit_once("(os error ")
         .and_then(|(_, rest)| rest.split(')').next()?.parse().ok())

@@ -19,6 +19,8 @@ const OFF_SQES: i64 = 0x1000_0000;
 pub const SETUP_SQE128: u32 = 1 << 10;
 pub const SETUP_CQE32: u32 = 1 << 11;
 pub const SETUP_NO_SQARRAY: u32 = 1 << 16;
+/// 64 bytes still, unless an opcode says otherwise: none of ours does.
+pub const SETUP_SQE_MIXED: u32 = 1 << 19;
 /// `sq_ring.flags`: the polling thread sleeps.
 pub const SQ_NEED_WAKEUP: u32 = 1 << 0;
 /// `sq_ring.flags`: completions wait outside of the full queue.
@@ -176,6 +178,12 @@ impl Queues {
         self.sq
             .word(self.params.sq_off.flags)
             .load(Ordering::Relaxed)
+    }
+
+    pub fn has_completion(&self) -> bool {
+        let head = self.cq.word(self.params.cq_off.head);
+        let tail = self.cq.word(self.params.cq_off.tail);
+        head.load(Ordering::Relaxed) != tail.load(Ordering::Acquire)
     }
 
     /// The oldest completion, when there is one.

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use io_uring::squeue;
 
@@ -12,7 +13,8 @@ use crate::error::Failure;
 use crate::kernel::Kernel;
 use crate::program;
 use crate::queue::{
-    Completion, Queues, SETUP_CQE32, SETUP_NO_SQARRAY, SETUP_SQE128, SQ_CQ_OVERFLOW, SQ_NEED_WAKEUP,
+    Completion, Queues, SETUP_CQE32, SETUP_NO_SQARRAY, SETUP_SQE_MIXED, SETUP_SQE128,
+    SQ_CQ_OVERFLOW, SQ_NEED_WAKEUP,
 };
 use crate::spec::RingOptions;
 use crate::sys::{self, Params};
@@ -136,6 +138,29 @@ impl Ring {
         }
     }
 
+    /// Submits, and waits until a completion is there or the time is over;
+    /// says which.
+    pub fn submit_and_wait_for(&self, limit: Duration) -> Result<bool, Failure> {
+        self.submit_and_wait(0)?;
+        let until = Instant::now() + limit;
+        loop {
+            if self.queues.has_completion() {
+                return Ok(true);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            match sys::io_uring_wait(self.fd.as_fd(), left) {
+                Ok(()) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => {}
+                    _ => return Err(Failure::io("io_uring_enter", &error)),
+                },
+            }
+        }
+    }
+
     /// The oldest completion that is there.
     pub fn completion(&self) -> Option<Completion> {
         let aside = self.aside.borrow_mut().pop_front();
@@ -183,6 +208,7 @@ fn option_flags(options: &RingOptions) -> u32 {
         ),
         (options.no_sqarray, SETUP_NO_SQARRAY),
         (options.sqe128, SETUP_SQE128),
+        (options.sqe_mixed, SETUP_SQE_MIXED),
         (options.cqe32, SETUP_CQE32),
     ];
     table

@@ -411,13 +411,14 @@ fn parse_iovecs(value: &str) -> Result<Iovecs, SpecError> {
 }
 
 /// How a ring is set up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct RingOptions {
     pub sqpoll: bool,
     pub defer_taskrun: bool,
     pub single_issuer: bool,
     pub no_sqarray: bool,
     pub sqe128: bool,
+    pub sqe_mixed: bool,
     pub cqe32: bool,
     pub coop: bool,
 }
@@ -434,12 +435,13 @@ impl FromStr for RingOptions {
                 "single-issuer" => &mut options.single_issuer,
                 "no-sqarray" => &mut options.no_sqarray,
                 "sqe128" => &mut options.sqe128,
+                "sqe-mixed" => &mut options.sqe_mixed,
                 "cqe32" => &mut options.cqe32,
                 "coop" => &mut options.coop,
                 _ => {
                     return Err(SpecError::new(format!(
                         "no ring option {name:?}; they are sqpoll, defer-taskrun, \
-                         single-issuer, no-sqarray, sqe128, cqe32, coop"
+                         single-issuer, no-sqarray, sqe128, sqe-mixed, cqe32, coop"
                     )));
                 }
             };
@@ -451,6 +453,9 @@ impl FromStr for RingOptions {
             return Err(SpecError::new(
                 "sqpoll goes with neither defer-taskrun nor coop",
             ));
+        }
+        if options.sqe128 && options.sqe_mixed {
+            return Err(SpecError::new("sqe128 does not go with sqe-mixed"));
         }
         // The kernel wants both; asking for one of them means the pair.
         options.single_issuer |= options.defer_taskrun;

@@ -84,6 +84,39 @@ pub fn io_uring_enter(
     checked(taken).map(|taken| taken as u32)
 }
 
+/// Waits for a completion, at most so long: ETIME when the time is over.
+pub fn io_uring_wait(ring: BorrowedFd<'_>, limit: std::time::Duration) -> io::Result<()> {
+    /// IORING_ENTER_GETEVENTS and IORING_ENTER_EXT_ARG (UAPI, 5.11).
+    const FLAGS: u32 = 1 << 0 | 1 << 3;
+    #[repr(C)]
+    struct GetEvents {
+        sigmask: u64,
+        sigmask_size: u32,
+        min_wait_usec: u32,
+        timeout: u64,
+    }
+    let timeout = [limit.as_secs() as i64, i64::from(limit.subsec_nanos())];
+    let argument = GetEvents {
+        sigmask: 0,
+        sigmask_size: 0,
+        min_wait_usec: 0,
+        timeout: timeout.as_ptr() as u64,
+    };
+    // SAFETY: a valid io_uring_getevents_arg that names a valid timespec.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_enter,
+            ring.as_raw_fd(),
+            0,
+            1,
+            FLAGS,
+            &raw const argument,
+            size_of::<GetEvents>(),
+        )
+    };
+    checked(result).map(drop)
+}
+
 /// io_uring_register(2) on a ring, or on none for the calls that need none.
 ///
 /// # Safety

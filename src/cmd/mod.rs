@@ -8,6 +8,7 @@ mod copy;
 mod fill;
 mod man;
 mod probe;
+mod smoke;
 
 use crate::bpf_log;
 use crate::cli::{Cli, Command, GlobalArgs, RequestArgs};
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Checksum(args) => checksum::run(global, &args),
         Command::Fill(args) => fill::run(global, &args),
         Command::Chunks(args) => chunks::run(global, &args),
+        Command::Smoke(args) => Ok(smoke::run(global, &args)?),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `uringbpf smoke`
+
+use super::{kernel, new_seed};
+use crate::cli::{Format, GlobalArgs, SmokeArgs};
+use crate::error::Failure;
+use crate::report::print;
+use crate::smoke::{self, Machine, Plan, Set};
+
+pub fn run(global: &GlobalArgs, args: &SmokeArgs) -> Result<(), Failure> {
+    let plan = Plan {
+        set: match (args.quick, args.full) {
+            (true, _) => Set::Quick,
+            (_, true) => Set::Full,
+            _ => Set::Default,
+        },
+        seed: args.seed.unwrap_or_else(new_seed),
+        filters: args.filter.clone(),
+        only: args.case.clone(),
+        machine: Machine::look(),
+    };
+    let cases = smoke::cases(&plan)?;
+    if cases.is_empty() {
+        return Err(Failure::usage(
+            "smoke: no case is named so; --list shows all of them",
+        ));
+    }
+    if args.list {
+        return list(global.format, &cases);
+    }
+    smoke::run(kernel(global)?, &plan, &cases, global.format, global.quiet)
+}
+
+fn list(format: Format, cases: &[smoke::Case]) -> Result<(), Failure> {
+    for case in cases {
+        let title = case.title();
+        match format {
+            Format::Json => print(
+                serde_json::json!({
+                    "schema": crate::report::SCHEMA, "command": "smoke", "event": "listed",
+                    "group": case.group, "case": title,
+                })
+                .to_string(),
+            )?,
+            _ => print(&title)?,
+        }
+    }
+    Ok(())
+}

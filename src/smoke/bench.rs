@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What the cases run on: the loaded programs, and rings of every mode that
+//! keep them attached from case to case.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Stop;
+use super::case::RingMode;
+use super::programs::{Family, Programs};
+use crate::error::Failure;
+use crate::kernel::{ID_SHIFT, IDS, Kernel};
+use crate::ring::Ring;
+use crate::struct_ops::{Attachment, Ops, ValueType};
+
+/// How long a request over so many bytes may take, on the slowest machine: a
+/// completion that is not there by then does not come.
+pub fn patience(bytes: u64) -> Duration {
+    Duration::from_secs(3 + (bytes >> 21))
+}
+
+/// `sqe->flags` (UAPI).
+pub const DRAIN: u8 = 1 << 1;
+pub const LINK: u8 = 1 << 2;
+pub const HARDLINK: u8 = 1 << 3;
+pub const ASYNC: u8 = 1 << 4;
+pub const SKIP: u8 = 1 << 6;
+
+/// All programs, loaded before the first case; the processes that run the
+/// cases inherit them.
+pub struct Loaded {
+    pub kernel: Kernel,
+    pub value: ValueType,
+    families: Vec<(Family, bool, Programs)>,
+    /// Whether callbacks may sleep on this kernel.
+    pub sleepable: bool,
+}
+
+impl Loaded {
+    pub fn new(kernel: Kernel, families: &[(Family, bool)]) -> Result<Self, Failure> {
+        // Found by trying, once for all processes.
+        crate::program::setup_flag(&kernel)?;
+        let mut loaded = Loaded {
+            value: ValueType::read()?,
+            kernel,
+            families: Vec::new(),
+            sleepable: true,
+        };
+        for (family, sleepable) in families {
+            if *sleepable && loaded.sleepable {
+                match Programs::load(*family, true) {
+                    Ok(programs) => {
+                        loaded.families.push((*family, true, programs));
+                        continue;
+                    }
+                    Err(_) => loaded.sleepable = false,
+                }
+            }
+            if !loaded.families.iter().any(|(f, s, _)| f == family && !s) {
+                let programs = Programs::load(*family, false)?;
+                loaded.families.push((*family, false, programs));
+            }
+        }
+        Ok(loaded)
+    }
+
+    /// The programs of a family; those that cannot sleep where the kernel
+    /// takes no others.
+    pub fn programs(&self, family: Family, sleepable: bool) -> &Programs {
+        let wanted = sleepable && self.sleepable;
+        let mut found = self.families.iter();
+        let found = found.find(|(f, s, _)| *f == family && *s == wanted);
+        &found.expect("every family that a case needs is loaded").2
+    }
+}
+
+/// One submission queue entry.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Entry {
+    pub opcode: u8,
+    pub flags: u8,
+    /// `sqe->off`
+    pub offset: u64,
+    /// `sqe->bpf_op_flags`
+    pub op_flags: u32,
+}
+
+impl Entry {
+    /// IORING_OP_NOP.
+    pub fn nop(flags: u8) -> Self {
+        Entry {
+            flags,
+            ..Entry::default()
+        }
+    }
+
+    fn bytes(self, user_data: u64) -> [u8; 64] {
+        let mut entry = [0; 64];
+        entry[0] = self.opcode;
+        entry[1] = self.flags;
+        entry[4..8].copy_from_slice(&(-1i32).to_ne_bytes());
+        entry[8..16].copy_from_slice(&self.offset.to_ne_bytes());
+        if self.opcode != 0 {
+            entry[28..32].copy_from_slice(&self.op_flags.to_ne_bytes());
+        }
+        entry[32..40].copy_from_slice(&user_data.to_ne_bytes());
+        entry
+    }
+}
+
+/// Family, whether sleepable, and name.
+type Operation = (Family, bool, String);
+
+/// A ring, and what is attached to it.
+pub struct Session {
+    // Detached before the ring goes: the posted kernel oopses otherwise.
+    attached: RefCell<Vec<(Operation, Attachment)>>,
+    pub ring: Ring,
+    /// Makes `user_data` of different cases differ.
+    epoch: std::cell::Cell<u64>,
+}
+
+impl Session {
+    pub fn new(ring: Ring) -> Self {
+        Session {
+            attached: RefCell::default(),
+            ring,
+            epoch: std::cell::Cell::new(1),
+        }
+    }
+
+    /// The id of an operation, attached when it is first asked for.
+    pub fn id(
+        &self,
+        loaded: &Loaded,
+        family: Family,
+        sleepable: bool,
+        op: &str,
+    ) -> Result<u32, Failure> {
+        let key = (family, sleepable && loaded.sleepable, op.to_string());
+        let mut attached = self.attached.borrow_mut();
+        if let Some(id) = attached.iter().position(|(name, _)| *name == key) {
+            return Ok(id as u32);
+        }
+        if attached.len() == usize::from(IDS) {
+            // Every id is taken: make room for this one.
+            attached.clear();
+        }
+        let programs = loaded.programs(family, sleepable);
+        let id = attached.len();
+        let ops = Ops {
+            id: id as u16,
+            ring_fd: self.ring.raw_fd(),
+            prep: programs.program("prep"),
+            issue: programs.program(&format!("{op}_issue")),
+            ..Ops::default()
+        };
+        let attachment = loaded
+            .value
+            .attach(&ops)
+            .map_err(|error| Failure::io(format!("attach {op} as id {id}"), &error))?;
+        attached.push((key, attachment));
+        Ok(id as u32)
+    }
+
+    /// Submits all entries at once, and takes the completion of each: `None`
+    /// where none came because the entry asked for none. Anything else than
+    /// one completion for each is the kernel's fault.
+    pub fn run(&self, entries: &[Entry], patience: Duration) -> Result<Vec<Option<i32>>, Stop> {
+        let epoch = self.epoch.get();
+        self.epoch.set(epoch + 1);
+        for (number, entry) in entries.iter().enumerate() {
+            let bytes = entry.bytes(epoch << 16 | number as u64);
+            assert!(self.ring.push_bytes(&bytes), "the ring has room for a case");
+        }
+        let mut results: Vec<Option<i32>> = vec![None; entries.len()];
+        loop {
+            let missing = missing(entries, &results);
+            if missing.is_empty() {
+                break;
+            }
+            if !self.ring.submit_and_wait_for(patience)? {
+                let missing: Vec<String> = missing.iter().map(|n| (n + 1).to_string()).collect();
+                return Err(Stop::Stuck(format!(
+                    "no completion of request {} of {} within {} s",
+                    missing.join(", "),
+                    entries.len(),
+                    patience.as_secs()
+                )));
+            }
+            self.take(&mut results, epoch)?;
+        }
+        // A completion that comes now was asked for by nobody.
+        self.ring.submit_and_wait(0)?;
+        self.take(&mut results, epoch)?;
+        Ok(results)
+    }
+
+    fn take(&self, results: &mut [Option<i32>], epoch: u64) -> Result<(), Stop> {
+        while let Some(completion) = self.ring.completion() {
+            let number = completion.user_data.wrapping_sub(epoch << 16) as usize;
+            match results.get_mut(number) {
+                Some(result @ None) => *result = Some(completion.result),
+                _ => {
+                    return Err(Stop::Stuck(format!(
+                        "a second completion of a request: user_data {:#x}, res {}",
+                        completion.user_data,
+                        crate::errno::res_text(completion.result)
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The entries whose completions are still to come. One that is silent when it
+/// succeeds has one only when it fails, and then those linked to it have none.
+fn missing(entries: &[Entry], results: &[Option<i32>]) -> Vec<usize> {
+    let mut missing = Vec::new();
+    let mut silent_chain_failed = false;
+    for (number, entry) in entries.iter().enumerate() {
+        let silent = entry.flags & SKIP != 0;
+        if !silent && !silent_chain_failed && results[number].is_none() {
+            missing.push(number);
+        }
+        silent_chain_failed |= silent && results[number].is_some();
+        silent_chain_failed &= entry.flags & (LINK | HARDLINK) != 0;
+    }
+    missing
+}
+
+/// The rings of one process.
+pub struct Bench<'l> {
+    pub loaded: &'l Loaded,
+    sessions: RefCell<HashMap<(RingMode, bool), Rc<Session>>>,
+}
+
+impl<'l> Bench<'l> {
+    pub fn new(loaded: &'l Loaded) -> Result<Self, Failure> {
+        Ok(Bench {
+            loaded,
+            sessions: RefCell::default(),
+        })
+    }
+
+    /// The ring of a mode. One on which a completion was ever skipped takes no
+    /// drained requests any more, so those have rings of their own.
+    pub fn session(&self, mode: RingMode, skips: bool) -> Result<Rc<Session>, Failure> {
+        if let Some(session) = self.sessions.borrow().get(&(mode, skips)) {
+            return Ok(Rc::clone(session));
+        }
+        let ring = Ring::open(&self.loaded.kernel, &mode.options(), 64)?;
+        let session = Rc::new(Session::new(ring));
+        self.sessions
+            .borrow_mut()
+            .insert((mode, skips), Rc::clone(&session));
+        Ok(session)
+    }
+
+    /// A request of an operation in a slot.
+    pub fn entry(&self, id: u32, slot: u64, flags: u8) -> Entry {
+        Entry {
+            opcode: self.loaded.kernel.opcode.unwrap_or_default(),
+            flags,
+            offset: slot,
+            op_flags: id << ID_SHIFT,
+        }
+    }
+}

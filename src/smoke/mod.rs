@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! The test suite: cases that are generated, run in processes that may hang or
+//! crash, and reported one by one.
+//!
+//! [`case`] says what can be varied about a request, [`shapes`] which values
+//! and [`pairwise`] which combinations of them are run. [`programs`] are loaded
+//! once; [`runner`] forks the process that runs case after case on a
+//! [`bench`], reads the kernel's log, and goes on behind a case that took its
+//! process along. [`shrink`] makes a failure smaller, [`report`] prints.
+
+mod bench;
+pub mod case;
+pub mod kmsg;
+mod machine;
+pub mod pairwise;
+mod place;
+mod programs;
+pub mod report;
+pub mod runner;
+pub mod shapes;
+pub mod shrink;
+mod transfer;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Format;
+use crate::error::Failure;
+use crate::interrupt::Interrupt;
+use crate::kernel::Kernel;
+use bench::Loaded;
+use case::Transfer;
+use kmsg::KernelLog;
+pub use machine::Machine;
+use report::Printer;
+use runner::{Done, Runner};
+pub use shapes::Set;
+
+/// Why a case did not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// The kernel did something else than it must.
+    Fail(String),
+    /// It could not be tried.
+    Skip(String),
+    /// It failed, and the process that ran it can run no other: a request may
+    /// be in flight still.
+    Stuck(String),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Missing(_) => Stop::Skip(failure.to_string()),
+            // A ring that this kernel does not make: older than the mode.
+            Failure::Usage(why) => Stop::Skip(why),
+            other => Stop::Fail(other.to_string()),
+        }
+    }
+}
+
+impl From<&str> for Stop {
+    fn from(what: &str) -> Self {
+        Stop::Fail(what.to_string())
+    }
+}
+
+/// How a case ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Pass,
+    Fail(String),
+    Skip(String),
+}
+
+/// One case: `group` is the line that it is counted in, `name` says what it is
+/// and is unique.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub group: &'static str,
+    pub name: String,
+    pub kind: Kind,
+}
+
+/// What a case runs.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    Transfer(Transfer),
+    /// What this machine cannot try, and why.
+    Untried(&'static str),
+}
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub set: Set,
+    pub seed: u64,
+    /// Cases whose `group: name` contains one of these; all when empty.
+    pub filters: Vec<String>,
+    /// This case alone, in its words.
+    pub only: Option<String>,
+    pub machine: Machine,
+}
+
+impl Case {
+    pub fn transfer(transfer: Transfer) -> Self {
+        Case {
+            group: match shapes::is_fault(&transfer) {
+                true => "fault",
+                false => transfer.work.group(),
+            },
+            name: transfer.to_string(),
+            kind: Kind::Transfer(transfer),
+        }
+    }
+
+    /// As it is listed, and as `--filter` and `--case` name it.
+    pub fn title(&self) -> String {
+        match self.kind {
+            Kind::Transfer(_) if self.group != "fault" => self.name.clone(),
+            _ => format!("{}: {}", self.group, self.name),
+        }
+    }
+}
+
+/// Failures that are made simpler; behind them the kernel is known to be broken.
+const SHRUNK: usize = 5;
+
+/// Runs the cases and prints how each ended.
+pub fn run(
+    kernel: Kernel,
+    plan: &Plan,
+    cases: &[Case],
+    format: Format,
+    quiet: bool,
+) -> Result<(), Failure> {
+    let interrupt = Interrupt::catch()?;
+    let mut printer = Printer::new(format, quiet, plan.seed, cases.len())?;
+    let log = KernelLog::open();
+    let _huge_pages = plan.machine.reserve_huge_pages();
+    let mut families: Vec<(programs::Family, bool)> = cases.iter().flat_map(families).collect();
+    families.sort_unstable();
+    families.dedup();
+    let loaded = Loaded::new(kernel, &families)?;
+    let mut runner = Runner {
+        loaded: &loaded,
+        log,
+        interrupt,
+        seed: plan.seed,
+    };
+    let mut shrunk = 0;
+    runner.run(cases, &mut |runner, index, mut done| {
+        let case = &cases[index];
+        let mut shown = case.clone();
+        if let (Outcome::Fail(why), None) = (&done.outcome, &done.log)
+            && shrunk < SHRUNK
+        {
+            shrunk += 1;
+            let why = why.clone();
+            shown = simplest(runner, case, &mut done, &why)?;
+        }
+        let repeat = matches!(done.outcome, Outcome::Fail(_)).then(|| repeat(&shown, plan));
+        printer.case(case, &done, repeat.as_deref())?;
+        Ok(true)
+    })?;
+    let count = printer.end()?;
+    match (count.passed, count.failed) {
+        (0, 0) => Err(Failure::missing(["what the cases need: all were skipped"])),
+        (_, 0) => Ok(()),
+        (_, failed) => Err(Failure::mismatch(format!(
+            "smoke: {} failed",
+            crate::report::count(failed as u64, "case")
+        ))),
+    }
+}
+
+fn families(case: &Case) -> Vec<(programs::Family, bool)> {
+    match &case.kind {
+        Kind::Transfer(transfer) => transfer::families(transfer).to_vec(),
+        Kind::Untried(_) => Vec::new(),
+    }
+}
+
+/// The simplest case like this one that fails, too; what is wrong with it is
+/// added to the outcome.
+fn simplest(
+    runner: &mut Runner<'_>,
+    case: &Case,
+    done: &mut Done,
+    why: &str,
+) -> Result<Case, Failure> {
+    let Kind::Transfer(transfer) = &case.kind else {
+        return Ok(case.clone());
+    };
+    let fails = |candidate: &Transfer| {
+        let done = runner.run_one(&Case::transfer(*candidate))?;
+        Ok::<_, Failure>(match done.outcome {
+            Outcome::Fail(why) => Some(why),
+            _ => None,
+        })
+    };
+    let (simplest, simpler) = shrink::shrink(*transfer, fails)?;
+    if let Some(simpler) = simpler {
+        done.outcome = Outcome::Fail(format!("{why}\n       in short: {simplest}: {simpler}"));
+    }
+    Ok(Case::transfer(simplest))
+}
+
+/// The command that shows it again.
+fn repeat(case: &Case, plan: &Plan) -> String {
+    format!(
+        "uringbpf smoke --seed {} --case '{}'",
+        plan.seed,
+        case.title()
+    )
+}
+
+/// The cases of a plan, in the order in which they run.
+pub fn cases(plan: &Plan) -> Result<Vec<Case>, Failure> {
+    if let Some(words) = &plan.only {
+        return only(plan, words).map(|case| vec![case]);
+    }
+    let mut cases = all(plan);
+    if !plan.filters.is_empty() {
+        cases.retain(|case| {
+            let title = format!("{}: {}", case.group, case.title());
+            plan.filters.iter().any(|filter| title.contains(filter))
+        });
+    }
+    Ok(cases)
+}
+
+fn all(plan: &Plan) -> Vec<Case> {
+    let transfers = shapes::transfers(plan.set, plan.machine, plan.seed);
+    let faults = shapes::faults(plan.set, plan.machine, plan.seed);
+    let transfers = transfers.into_iter().chain(faults);
+    let untried = match plan.set {
+        Set::Quick => Vec::new(),
+        _ => plan.machine.lacks(),
+    };
+    let untried = untried.into_iter().map(|(name, why)| Case {
+        group: "machine",
+        name: name.to_string(),
+        kind: Kind::Untried(why),
+    });
+    transfers.map(Case::transfer).chain(untried).collect()
+}
+
+fn only(plan: &Plan, words: &str) -> Result<Case, Failure> {
+    let words = words.strip_prefix("fault: ").unwrap_or(words);
+    let named = all(plan).into_iter().find(|case| case.title() == words);
+    if let Some(case) = named {
+        return Ok(case);
+    }
+    words
+        .parse()
+        .map(Case::transfer)
+        .map_err(|error| Failure::usage(format!("--case: {error}")))
+}

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! A case's buffers: where their bytes lie, in what memory, and what state
+//! that is brought into before the request.
+
+use std::fs::File;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use super::case::{Side, Split, State};
+use super::{Machine, Stop};
+use crate::buffer::Buffer;
+use crate::errno::Errno;
+use crate::error::Failure;
+use crate::layout::{Layout, Random, Segment, Shape};
+use crate::memory::{Memory, Protection};
+use crate::spec::{BufferType, PageKind};
+
+const PAGE: u64 = 4096;
+
+/// Sizes of the iovecs.
+fn sizes(split: Split, len: u64, kind: BufferType, seed: u64) -> Vec<u64> {
+    let n = split.count() as u64;
+    match split {
+        // REG_VEC takes no empty iovec, but no iovec at all.
+        Split::One if len == 0 && kind == BufferType::RegVec => Vec::new(),
+        Split::One => vec![len],
+        Split::Equal(_) | Split::Overlap(_) => {
+            let mut sizes = vec![len / n; n as usize];
+            sizes[0] += len % n;
+            sizes
+        }
+        Split::Ragged(_) => ragged(len, n, seed),
+        Split::Empty(_) => {
+            let full = n / 2;
+            let mut parts = ragged(len, full.clamp(1, len.max(1)), seed).into_iter();
+            let every = (0..n).map(|i| {
+                if i % 2 == 1 {
+                    parts.next().unwrap_or(0)
+                } else {
+                    0
+                }
+            });
+            every.collect()
+        }
+    }
+}
+
+/// `n` sizes, none of them 0 unless there is nothing to share out.
+fn ragged(len: u64, n: u64, seed: u64) -> Vec<u64> {
+    let least = u64::from(len >= n);
+    let mut random = Random(seed ^ len);
+    let free = len - least * n;
+    let mut cuts: Vec<u64> = (1..n).map(|_| random.below(free + 1)).collect();
+    cuts.extend([0, free]);
+    cuts.sort_unstable();
+    let sizes = cuts.windows(2).map(|pair| pair[1] - pair[0] + least);
+    sizes.collect()
+}
+
+/// What the interface sees of a side, and where its bytes lie.
+pub fn lay_out(side: &Side, len: u64, index: u16, seed: u64) -> (Shape, Layout) {
+    let mut random = Random(seed ^ 0x5a);
+    let segments = sizes(side.split, len, side.kind, seed);
+    let around = side.is_registered() && !segments.is_empty();
+    let shape = Shape {
+        kind: side.kind,
+        segments,
+        offset: side.offset,
+        index,
+        at: match around {
+            true => [0, 1, 4096, 9999][random.below(4) as usize],
+            false => 0,
+        },
+    };
+    let layout = match side.split {
+        Split::Equal(_) => by_steps(&shape, |len| len),
+        Split::Overlap(_) => by_steps(&shape, |len| len / 2),
+        _ => Layout::new(&shape, seed),
+    };
+    (shape, layout)
+}
+
+/// Segments in the order of the buffer, each so far behind the one before.
+fn by_steps(shape: &Shape, step: impl Fn(u64) -> u64) -> Layout {
+    let mut start = (PAGE + shape.at).next_multiple_of(PAGE) + shape.offset;
+    let mut position = 0;
+    let mut segments = Vec::new();
+    for len in &shape.segments {
+        segments.push(Segment {
+            position,
+            start,
+            len: *len,
+        });
+        position += len;
+        start += step(*len);
+    }
+    let low = segments.first().map_or(PAGE, |segment| segment.start);
+    let ends = segments.iter().map(|segment| segment.start + segment.len);
+    let high = ends.max().unwrap_or(PAGE);
+    Layout {
+        segments,
+        size: (high + shape.at + 1).next_multiple_of(PAGE) + PAGE,
+        registered: shape
+            .is_registered()
+            .then(|| low - shape.at..(high + shape.at).max(low + 1)),
+    }
+}
+
+/// A side's memory, and the file behind it.
+pub struct Holder {
+    pub memory: Option<Memory>,
+    pub file: Option<File>,
+}
+
+impl Holder {
+    pub fn new(side: &Side, layout: &Layout) -> Result<Self, Stop> {
+        let len = layout.size as usize;
+        let mut holder = Holder {
+            memory: None,
+            file: None,
+        };
+        holder.memory = match side.state {
+            _ if side.kind == BufferType::Arena => None,
+            State::Untouched => Some(Memory::untouched(len)?),
+            State::Absent => {
+                let file = memory_file(len)?;
+                let memory = Memory::of_file(file.as_fd(), len)?;
+                holder.file = Some(file);
+                Some(memory)
+            }
+            State::File => {
+                let file = tempfile::tempfile()
+                    .map_err(|error| Failure::io("make a temporary file", &error))?;
+                file.set_len(len as u64)
+                    .map_err(|error| Failure::io("lengthen a temporary file", &error))?;
+                let memory = Memory::of_file(file.as_fd(), len)?;
+                holder.file = Some(file);
+                Some(memory)
+            }
+            State::Swapped if !Machine::look().swap => {
+                return Err(Stop::Skip("no swap device is in use".into()));
+            }
+            _ => Some(
+                Memory::anonymous(len, side.pages).map_err(|failure| match side.pages {
+                    PageKind::Huge => Stop::Skip("no huge pages are free".into()),
+                    _ => failure.into(),
+                })?,
+            ),
+        };
+        Ok(holder)
+    }
+}
+
+/// The first byte of a file that is not what its mapping shows.
+pub fn first_difference(file: &File, buffer: &Buffer<'_>) -> Result<Option<usize>, Failure> {
+    let mut content = vec![0; buffer.region().len()];
+    file.read_exact_at(&mut content, 0)
+        .map_err(|error| Failure::io("read a mapped file", &error))?;
+    let mapped = buffer.region().bytes();
+    Ok(content.iter().zip(mapped).position(|(a, b)| a != b))
+}
+
+fn memory_file(len: usize) -> Result<File, Failure> {
+    // SAFETY: the name is a string that lives through the call.
+    let fd = unsafe { libc::memfd_create(c"smoke".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(Failure::os("memfd_create", Errno::last()));
+    }
+    // SAFETY: the kernel just returned this descriptor to us.
+    let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    file.set_len(len as u64)
+        .map_err(|error| Failure::io("lengthen a memory file", &error))?;
+    Ok(file)
+}
+
+/// Brings the memory into the state that the case asks for. Registered buffers
+/// are registered by then.
+pub fn enter(side: &Side, buffer: &Buffer<'_>) -> Result<(), Stop> {
+    let region = buffer.region();
+    match side.state {
+        State::Absent => region.drop_pages()?,
+        State::Swapped => {
+            region.page_out()?;
+            if !side.is_registered() && region.resident()? == region.len() {
+                return Err(Stop::Skip("the kernel swapped nothing out".into()));
+            }
+        }
+        State::ReadOnly => region.protect(0..region.len(), Protection::Read)?,
+        State::Revoked => region.protect(0..region.len(), Protection::None)?,
+        State::Hole => {
+            let last = buffer.layout().segments.iter().rfind(|s| s.len > 0);
+            if let Some(last) = last {
+                let end = (last.start + last.len) as usize;
+                region.protect(end - 1..end, Protection::None)?;
+            }
+        }
+        State::Present | State::Untouched | State::File => {}
+    }
+    Ok(())
+}
+
+/// Makes the memory readable again.
+pub fn leave(side: &Side, buffer: &Buffer<'_>) -> Result<(), Failure> {
+    let region = buffer.region();
+    match side.state {
+        State::ReadOnly | State::Revoked | State::Hole => {
+            region.protect(0..region.len(), Protection::ReadWrite)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_add_up_and_are_as_many_as_asked_for() {
+        for (split, len) in [
+            (Split::Equal(8), 4097),
+            (Split::Ragged(255), 255),
+            (Split::Ragged(3), 65537),
+            (Split::Empty(7), 1),
+            (Split::Empty(1024), 0),
+            (Split::Empty(3), 4096),
+            (Split::Overlap(2), 513),
+        ] {
+            let sizes = sizes(split, len, BufferType::Vec, 9);
+            assert_eq!(sizes.iter().sum::<u64>(), len, "{split}");
+            assert_eq!(sizes.len(), split.count(), "{split}");
+            if matches!(split, Split::Ragged(_)) {
+                assert!(sizes.iter().all(|size| *size > 0), "{split}");
+            }
+        }
+    }
+
+    #[test]
+    fn overlapping_segments_share_memory_and_equal_ones_touch() {
+        let mut side = Side::plain(BufferType::Vec);
+        side.split = Split::Overlap(2);
+        let (_, layout) = lay_out(&side, 4096, 0, 1);
+        assert_eq!(layout.segments[1].start, layout.segments[0].start + 1024);
+        side.split = Split::Equal(2);
+        let (_, layout) = lay_out(&side, 4096, 0, 1);
+        assert_eq!(layout.segments[1].start, layout.segments[0].start + 2048);
+    }
+}

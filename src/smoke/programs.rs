@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Programs that are loaded once and attached to any number of rings: loading
+//! takes longer than most cases.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use libbpf_rs::{MapCore, Object, ObjectBuilder};
+
+use crate::bpf_log;
+use crate::crc32c_table;
+use crate::error::Failure;
+use crate::memory::MappedArray;
+use crate::program::{BPF_F_SLEEPABLE, errno};
+use crate::request::{Request, SLOTS};
+
+/// An object file of src/bpf, as the build left it.
+macro_rules! object {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".bpf.o"))
+    };
+}
+
+/// Bytes of arena: two buffers of the longest request and their guards.
+const ARENA: usize = 2 * (64 << 20) + (1 << 20);
+/// Chunks that may be written down: of the longest request, and as many more.
+pub const CHUNKS: usize = 2 * (64 << 20) / 4096 + 4096;
+
+/// The object files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    Copy,
+    Checksum,
+    Fill,
+    Chunks,
+}
+
+impl Family {
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            Family::Copy => object!("copy"),
+            Family::Checksum => object!("checksum"),
+            Family::Fill => object!("fill"),
+            Family::Chunks => object!("chunks"),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Family::Copy => "copy",
+            Family::Checksum => "checksum",
+            Family::Fill => "fill",
+            Family::Chunks => "chunks",
+        }
+    }
+
+    fn has_arena(self) -> bool {
+        matches!(self, Family::Copy | Family::Checksum | Family::Fill)
+    }
+}
+
+/// The programs of one object file, in the kernel.
+pub struct Programs {
+    object: Object,
+    requests: Option<MappedArray<Request>>,
+    arena: Option<(u64, usize)>,
+}
+
+impl Programs {
+    /// Loads every program of the family. Sleepable callbacks that the kernel
+    /// does not take are a failure.
+    pub fn load(family: Family, sleepable: bool) -> Result<Self, Failure> {
+        bpf_log::clear();
+        let wrong = |error: libbpf_rs::Error| refused(family, &error);
+        let mut open = ObjectBuilder::default()
+            .open_memory(family.bytes())
+            .map_err(wrong)?;
+        for mut map in open.maps_mut() {
+            match map.name().to_str().unwrap_or_default() {
+                "arena" if !family.has_arena() => map.set_autocreate(false).map_err(wrong)?,
+                "arena" => map.set_max_entries((ARENA / 4096) as u32).map_err(wrong)?,
+                "chunks" => map.set_max_entries(CHUNKS as u32).map_err(wrong)?,
+                ".rodata.crc32c" => {
+                    let table = crc32c_table::bytes();
+                    let value = map.initial_value_mut().expect("the section has a value");
+                    value[..table.len()].copy_from_slice(&table);
+                }
+                _ => {}
+            }
+        }
+        if sleepable {
+            for mut program in open.progs_mut() {
+                if program.name().to_string_lossy().ends_with("_issue") {
+                    program.set_flags(BPF_F_SLEEPABLE);
+                }
+            }
+        }
+        let object = open.load().map_err(wrong)?;
+        let mut programs = Programs {
+            object,
+            requests: None,
+            arena: None,
+        };
+        programs.requests = programs.array("requests", SLOTS)?;
+        programs.arena = crate::program::arena_address(&programs.object).map(|at| (at, ARENA));
+        Ok(programs)
+    }
+
+    pub fn program(&self, name: &str) -> Option<RawFd> {
+        let found = self.object.progs().find(|program| program.name() == name)?;
+        Some(found.as_fd().as_raw_fd())
+    }
+
+    /// The values of a map, mapped.
+    pub fn array<T: Copy>(
+        &self,
+        name: &str,
+        count: usize,
+    ) -> Result<Option<MappedArray<T>>, Failure> {
+        let found = self.object.maps().find(|map| map.name() == name);
+        found
+            .map(|map| MappedArray::new(map.as_fd(), count))
+            .transpose()
+    }
+
+    pub fn requests(&self) -> &MappedArray<Request> {
+        self.requests.as_ref().expect("the family has requests")
+    }
+
+    /// Maps the arena where the programs see it: a mapping is not inherited by
+    /// the processes that run the cases.
+    pub fn map_arena(&self) -> Result<Option<crate::memory::Memory>, Failure> {
+        let Some((address, len)) = self.arena else {
+            return Ok(None);
+        };
+        let map = self.object.maps().find(|map| map.name() == "arena");
+        let map = map.expect("an arena that is mapped is there");
+        crate::memory::Memory::at(address, map.as_fd(), len).map(Some)
+    }
+}
+
+fn refused(family: Family, error: &libbpf_rs::Error) -> Failure {
+    let what = format!("load the {} programs", family.name());
+    match bpf_log::verdict() {
+        Some(verdict) => Failure::mismatch(format!("{what}: the verifier refuses: {verdict}")),
+        None => Failure::os(what, errno(error)),
+    }
+}

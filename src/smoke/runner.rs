@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Runs cases in a child process, one after the other, and in a new one behind
+//! each case that hung or took its process along.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::bench::{Bench, Loaded};
+use super::kmsg::KernelLog;
+use super::{Case, Kind, Outcome, Stop, transfer};
+use crate::error::Failure;
+use crate::interrupt::Interrupt;
+
+/// A case takes a second at the most, but for a slow machine.
+const LIMIT: Duration = Duration::from_secs(30);
+/// A killed process that is not gone by then hangs in the kernel.
+const DEATH: Duration = Duration::from_secs(5);
+
+/// A case that has ended.
+#[derive(Debug, Clone)]
+pub struct Done {
+    pub outcome: Outcome,
+    pub took: Duration,
+    /// The kernel's own words, when it had any.
+    pub log: Option<String>,
+}
+
+/// What a child tells of a case: how it ended, after how many microseconds,
+/// and whether the process can run another.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ended(Outcome, u64, bool);
+
+/// Sent to a child for each case that it shall run: while its parent looks
+/// into a failure, nothing else happens.
+const GO: u8 = b'g';
+
+pub struct Runner<'l> {
+    pub loaded: &'l Loaded,
+    pub log: Option<KernelLog>,
+    pub interrupt: Interrupt,
+    pub seed: u64,
+}
+
+impl Runner<'_> {
+    /// Runs all cases; `done` is told of each in turn, and says whether to go
+    /// on.
+    pub fn run(
+        &mut self,
+        cases: &[Case],
+        done: &mut dyn FnMut(&mut Self, usize, Done) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let mut next = 0;
+        while next < cases.len() {
+            let mut child =
+                Child::fork(|pipe| serve(self.loaded, &cases[next..], self.seed, pipe))?;
+            let mut alive = true;
+            while alive && next < cases.len() {
+                self.interrupt.check()?;
+                let ended = match child.run_next(LIMIT) {
+                    Some(Ended(outcome, micros, goes_on)) => {
+                        alive = goes_on;
+                        (outcome, Duration::from_micros(micros))
+                    }
+                    None => {
+                        alive = false;
+                        (Outcome::Fail(child.end()), Duration::ZERO)
+                    }
+                };
+                if !alive || next + 1 == cases.len() {
+                    // What goes wrong at its end belongs to the last case.
+                    child.end();
+                }
+                let ended = self.with_log(ended);
+                let go_on = done(self, next, ended)?;
+                next += 1;
+                if !go_on {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One case in a process of its own.
+    pub fn run_one(&mut self, case: &Case) -> Result<Done, Failure> {
+        let mut result = None;
+        self.run(std::slice::from_ref(case), &mut |_, _, done| {
+            result = Some(done);
+            Ok(true)
+        })?;
+        Ok(result.expect("a case that was run has ended"))
+    }
+
+    fn with_log(&mut self, (outcome, took): (Outcome, Duration)) -> Done {
+        let log = self.log.as_mut().and_then(KernelLog::trouble);
+        let first = log.as_ref().and_then(|log| log.lines().next());
+        let outcome = match (first, outcome) {
+            (Some(line), Outcome::Fail(what)) => {
+                Outcome::Fail(format!("{what}; the kernel says: {line}"))
+            }
+            (Some(line), _) => Outcome::Fail(format!("the kernel says: {line}")),
+            (None, outcome) => outcome,
+        };
+        Done { outcome, took, log }
+    }
+}
+
+/// The child's side: runs the cases until one leaves it unusable.
+fn serve(loaded: &Loaded, cases: &[Case], seed: u64, mut parent: UnixStream) {
+    std::panic::set_hook(Box::new(|_| {}));
+    let bench = Bench::new(loaded);
+    for case in cases {
+        let mut go = [0];
+        if parent.read_exact(&mut go).is_err() {
+            return;
+        }
+        let start = Instant::now();
+        let run = || match &bench {
+            Ok(bench) => execute(bench, case, seed),
+            Err(failure) => Err(failure.clone().into()),
+        };
+        let result = std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+            let text = text.unwrap_or_default();
+            Err(Stop::Stuck(format!("the test itself panicked: {text}")))
+        });
+        let stuck = matches!(result, Err(Stop::Stuck(_)));
+        let outcome = match result {
+            Ok(()) => Outcome::Pass,
+            Err(Stop::Fail(what) | Stop::Stuck(what)) => Outcome::Fail(what),
+            Err(Stop::Skip(why)) => Outcome::Skip(why),
+        };
+        let micros = start.elapsed().as_micros() as u64;
+        let ended = Ended(outcome, micros, !stuck);
+        let mut line = serde_json::to_vec(&ended).unwrap_or_default();
+        line.push(b'\n');
+        if parent.write_all(&line).is_err() || stuck {
+            return;
+        }
+    }
+}
+
+fn execute(bench: &Bench<'_>, case: &Case, seed: u64) -> Result<(), Stop> {
+    match &case.kind {
+        Kind::Transfer(what) => transfer::run(bench, what, seed),
+        Kind::Untried(why) => Err(Stop::Skip(why.to_string())),
+    }
+}
+
+/// A forked process, and the socket to it. Killed when dropped.
+struct Child {
+    pid: Option<libc::pid_t>,
+    socket: UnixStream,
+    timed_out: bool,
+}
+
+impl Child {
+    fn fork(body: impl FnOnce(UnixStream)) -> Result<Self, Failure> {
+        let (ours, theirs) =
+            UnixStream::pair().map_err(|error| Failure::io("make a socket pair", &error))?;
+        // SAFETY: getpid and fork take no memory. This process has one thread,
+        // so the child's copy of it is whole.
+        let (parent, pid) = unsafe { (libc::getpid(), libc::fork()) };
+        if pid < 0 {
+            return Err(Failure::os("fork", crate::errno::Errno::last()));
+        }
+        if pid == 0 {
+            drop(ours);
+            // SAFETY: take no memory. It dies with its parent, also with one
+            // that died before this call.
+            let orphan = unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                libc::getppid() != parent
+            };
+            if !orphan {
+                body(theirs);
+            }
+            // SAFETY: takes no memory. The destructors of what the parent
+            // still uses must not run here.
+            unsafe { libc::_exit(0) }
+        }
+        Ok(Child {
+            pid: Some(pid),
+            socket: ours,
+            timed_out: false,
+        })
+    }
+
+    /// Has the next case run; `None` when the child died, or said nothing for
+    /// too long.
+    fn run_next(&mut self, limit: Duration) -> Option<Ended> {
+        self.socket.write_all(&[GO]).ok()?;
+        let until = Instant::now() + limit;
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = left.max(Duration::from_millis(1));
+            self.socket.set_read_timeout(Some(left)).ok()?;
+            let mut part = [0; 4096];
+            match self.socket.read(&mut part) {
+                Ok(0) => return None,
+                Ok(len) => line.extend_from_slice(&part[..len]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.timed_out = Instant::now() >= until;
+                    if self.timed_out {
+                        return None;
+                    }
+                }
+                Err(_) => return None,
+            }
+        }
+        serde_json::from_slice(&line).ok()
+    }
+
+    /// Ends the process, and says how it ended.
+    fn end(&mut self) -> String {
+        let Some(pid) = self.pid.take() else {
+            return String::new();
+        };
+        if self.timed_out {
+            // SAFETY: takes no memory; the process is our child, not yet
+            // waited for.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        let mut until = Instant::now() + DEATH;
+        let mut status = 0;
+        loop {
+            // SAFETY: `status` is a valid int.
+            if unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) } != 0 {
+                break;
+            }
+            if Instant::now() > until && !self.timed_out {
+                // It has had its time to clean up.
+                self.timed_out = true;
+                until += DEATH;
+                // SAFETY: as above.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            if Instant::now() > until {
+                return "the case hangs in the kernel: its process cannot be killed".into();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if self.timed_out {
+            format!("the case took more than {} s", LIMIT.as_secs())
+        } else if libc::WIFSIGNALED(status) {
+            format!(
+                "the case's process died of signal {}",
+                libc::WTERMSIG(status)
+            )
+        } else {
+            "the case's process ended before the case did".into()
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.timed_out = true;
+        self.end();
+    }
+}
