@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use crate::block_layout::BlockLayout;
 use crate::error::Failure;
 use crate::layout::{Layout, Segment, Shape};
 use crate::memory::Region;
@@ -23,6 +24,8 @@ pub struct Buffer<'m> {
     region: Region<'m>,
     /// Nobody wrote to the memory: the guards are zeros.
     blank: bool,
+    /// Of each block request, where it is registered by the kernel.
+    slots: Vec<u16>,
 }
 
 /// A part of a buffer as one request names it. The iovecs must stay where they
@@ -66,17 +69,36 @@ impl<'m> Buffer<'m> {
             region.len() as u64 >= layout.size,
             "the memory fits the layout"
         );
+        let slots = (0..layout.requests.len() as u16)
+            .map(|request| shape.index.saturating_add(request))
+            .collect();
         Buffer {
             shape,
             layout,
             region,
             blank: false,
+            slots,
         }
     }
 
     /// Leaves the memory as it came, without touching a page of it: zeros.
     pub fn leave_blank(&mut self) {
         self.blank = true;
+    }
+
+    /// Whether it lies in the pages of block requests.
+    pub fn is_kernel(&self) -> bool {
+        !self.layout.requests.is_empty()
+    }
+
+    /// The table slots of its block requests, in their order: from the shape's
+    /// index on, unless something else was chosen.
+    pub fn slots(&self) -> &[u16] {
+        &self.slots
+    }
+
+    pub fn set_slot(&mut self, request: usize, slot: u16) {
+        self.slots[request] = slot;
     }
 
     pub fn shape(&self) -> &Shape {
@@ -115,6 +137,14 @@ impl<'m> Buffer<'m> {
         let range = self.layout.registered.as_ref()?;
         let start = self.region.address() + range.start;
         Some((self.shape.index, start, range.end - range.start))
+    }
+
+    /// A place in the memory, as a system call takes it.
+    pub fn iovec(&self, place: &Range<u64>) -> libc::iovec {
+        libc::iovec {
+            iov_base: (self.region.address() + place.start) as *mut _,
+            iov_len: (place.end - place.start) as usize,
+        }
     }
 
     /// Address of a buffer's byte; for the arena, where requests name it so.
@@ -198,25 +228,53 @@ impl<'m> Buffer<'m> {
             iovecs: Vec::new(),
         };
         let parts = self.layout.part(range);
+        let request = self.request_of(range)?;
+        if let Some((index, _)) = request {
+            view.descriptor.buf_index = self.slots[index];
+        }
         if self.shape.has_iovecs() {
+            let base = |part: &Segment| match request {
+                Some((_, block)) => block.offset_of(part.start),
+                None => self.region.address() + part.start,
+            };
             view.iovecs = parts
                 .iter()
                 .map(|part| libc::iovec {
-                    iov_base: (self.region.address() + part.start) as *mut _,
+                    iov_base: base(part) as *mut _,
                     iov_len: part.len as usize,
                 })
                 .collect();
             view.descriptor.len = view.iovecs.len() as u32;
             view.descriptor.addr = view.iovecs.as_ptr() as u64;
         } else {
-            let start = parts
-                .first()
-                .map_or(self.address(0), |part| self.region.address() + part.start);
-            view.descriptor.addr = start;
+            view.descriptor.addr = match request {
+                Some((_, block)) => block.head + (range.start - block.positions.start),
+                None => parts
+                    .first()
+                    .map_or(self.address(0), |part| self.region.address() + part.start),
+            };
             view.descriptor.len = u32::try_from(range.end - range.start)
                 .map_err(|_| Failure::usage("a request is less than 4 GiB"))?;
         }
         Ok(view)
+    }
+
+    /// The block request that holds a range, where there are any.
+    fn request_of(&self, range: &Range<u64>) -> Result<Option<(usize, &BlockLayout)>, Failure> {
+        let requests = &self.layout.requests;
+        if requests.is_empty() {
+            return Ok(None);
+        }
+        let holds = |block: &BlockLayout| {
+            block.positions.start <= range.start && range.end <= block.positions.end
+        };
+        let found = requests.iter().enumerate().find(|(_, block)| holds(block));
+        found.map(Some).ok_or_else(|| {
+            Failure::environment(format!(
+                "bytes {}..{} lie in more than one block request",
+                range.start, range.end
+            ))
+        })
     }
 
     /// Compares the segments with `expected`, which writes the bytes from a

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::error::Failure;
 use crate::kernel::Overrides;
 use crate::spec::{BufferSpec, RingOptions, SqeOptions, parse_size};
+use crate::ublk::Registration;
 
 /// Runs BPF programs over the buffers of io_uring requests (IORING_OP_BPF) and
 /// verifies every byte.
@@ -17,8 +18,11 @@ use crate::spec::{BufferSpec, RingOptions, SqeOptions, parse_size};
 #[command(after_help = "\
 BUF is TYPE[:KEY=VALUE,…]. Types: user, fixed, vec, kfixed, reg-vec, arena.
 Keys: len (bytes; K, M, G), offset (into its first page), iovs (a count, or
-sizes: 512+4096+1), index (slot in the buffer table), pages (base, huge, thp),
-at (offset inside the registered buffer).
+sizes: 512+4096+1), index (slot in the buffer table), at (offset inside the
+registered buffer), pages (base, huge, thp; kernel: reg-vec over a buffer that
+the kernel registered). kfixed and pages=kernel are the pages of block requests,
+which come through a ublk device made for the run: --depth of them at once, or
+one where there are iovs, which in kfixed are those of the block I/O.
 
 Exit status: 0 all as expected, 1 the kernel or the data was wrong, 2 bad
 arguments, 3 something else failed, 4 the kernel lacks what is needed, 130
@@ -101,6 +105,9 @@ pub enum Command {
     Chunks(ChunksArgs),
     /// Test everything that this kernel's IORING_OP_BPF must do and refuse
     Smoke(SmokeArgs),
+    /// Do block I/O for the commands that have kernel buffers
+    #[command(hide = true)]
+    Client,
     /// Print the completions of a shell
     Completions(CompletionsArgs),
     /// Write the man pages
@@ -132,12 +139,29 @@ pub struct RequestArgs {
     /// they cannot wait for the ring's lock, as a worker thread would have to
     #[arg(long, conflicts_with_all = ["asynchronous", "drain"])]
     pub non_sleepable: bool,
+    /// Have the kernel register the pages of block requests by itself
+    /// (UBLK_F_AUTO_BUF_REG); without, it is asked to, request by request
+    #[arg(long)]
+    pub auto_buf_reg: bool,
     /// Repeat a run: what it printed as its seed
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 }
 
 impl RequestArgs {
+    /// Requests in flight on buffers.
+    pub fn depth(&self) -> usize {
+        self.depth.unwrap_or(1) as usize
+    }
+
+    /// Who registers the pages of block requests.
+    pub fn registration(&self) -> Registration {
+        match self.auto_buf_reg {
+            true => Registration::Auto,
+            false => Registration::Manual,
+        }
+    }
+
     pub fn ring_options(&self) -> RingOptions {
         self.ring.unwrap_or_default()
     }

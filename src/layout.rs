@@ -4,19 +4,24 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
+use crate::block_layout::BlockLayout;
 use crate::spec::BufferType;
 
-const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 /// Guard bytes between segments, at the least.
-const GAP: u64 = 64;
+pub(crate) const GAP: u64 = 64;
 /// Gaps differ by up to this much, so that no alignment repeats.
 const GAP_SPREAD: u64 = 193;
 
 /// What a buffer looks like to the interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     pub kind: BufferType,
     /// Bytes of each segment: one for a plain buffer, any number for iovecs.
+    /// Of KFIXED they are the iovecs of the block I/O, and more than one make
+    /// the whole buffer one block request.
     pub segments: Vec<u64>,
     /// Of the first segment into its page.
     pub offset: u64,
@@ -45,7 +50,7 @@ impl Shape {
 }
 
 /// One contiguous part of a buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// Of its first byte in the buffer.
     pub position: u64,
@@ -61,13 +66,16 @@ impl Segment {
 }
 
 /// The segments of a buffer, in the buffer's order, and the memory they take.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     pub segments: Vec<Segment>,
     /// Bytes of memory, whole pages, guards included.
     pub size: u64,
     /// What is registered of the memory, for registered buffers.
     pub registered: Option<Range<u64>>,
+    /// The block requests that its bytes come in, where the kernel registers
+    /// it; else none.
+    pub requests: Vec<BlockLayout>,
 }
 
 impl Layout {
@@ -118,6 +126,7 @@ impl Layout {
             segments,
             size: (high + shape.at + 1).next_multiple_of(PAGE) + PAGE,
             registered,
+            requests: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@
 //! ([`report`]).
 
 pub mod arguments;
+pub mod block_layout;
 pub mod bpf_log;
 pub mod bpf_skel;
 pub mod buffer;
@@ -21,6 +22,7 @@ pub mod file;
 pub mod first_process;
 pub mod interrupt;
 pub mod kernel;
+pub mod kernel_buffer;
 pub mod layout;
 pub mod man;
 pub mod memory;

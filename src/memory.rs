@@ -5,8 +5,10 @@
 //! request is in flight. [`crate::submission`] returns only when every request
 //! has completed, so whoever holds a slice never shares it with the kernel.
 
+use std::fs::File;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::PathBuf;
 use std::ptr::NonNull;
 
 use crate::error::Failure;
@@ -22,13 +24,16 @@ pub struct Memory {
     len: usize,
     /// The mapping itself, which alignment may have made larger.
     mapped: (NonNull<u8>, usize),
+    /// What other processes can map it by.
+    file: Option<File>,
 }
 
 // SAFETY: a mapping belongs to the process, not to the thread that made it.
 unsafe impl Send for Memory {}
 
 impl Memory {
-    /// Zeroed private memory of at least `len` bytes, every page present.
+    /// Zeroed memory of at least `len` bytes, every page present: private, but
+    /// for what a client's block requests are made of.
     pub fn anonymous(len: usize, pages: PageKind) -> Result<Self, Failure> {
         match pages {
             PageKind::Base => {
@@ -49,6 +54,11 @@ impl Memory {
                 memory.advise(libc::MADV_HUGEPAGE);
                 memory.populate();
                 Ok(memory)
+            }
+            PageKind::Kernel => {
+                let file = crate::sys::memory_file(c"uringbpf", len)
+                    .map_err(|error| Failure::io(format!("make {len} bytes of memory"), &error))?;
+                Self::shared(file, len)
             }
             PageKind::Huge => {
                 let len = len.next_multiple_of(HUGE_PAGE);
@@ -101,12 +111,31 @@ impl Memory {
                 start,
                 len,
                 mapped: (start, len),
+                file: None,
             }),
             _ => Err(Failure::io(
                 format!("map the arena at {address:#x}"),
                 &std::io::Error::last_os_error(),
             )),
         }
+    }
+
+    /// The first `len` bytes of a file, which may be mapped elsewhere, too.
+    pub fn shared(file: File, len: usize) -> Result<Self, Failure> {
+        let mut memory = Self::map(
+            len,
+            libc::MAP_SHARED | libc::MAP_POPULATE,
+            Some(file.as_fd()),
+        )?;
+        memory.file = Some(file);
+        Ok(memory)
+    }
+
+    /// The file of shared memory, as other processes of this user can open it.
+    pub fn path(&self) -> Option<PathBuf> {
+        let file = self.file.as_ref()?;
+        let (process, fd) = (std::process::id(), file.as_raw_fd());
+        Some(PathBuf::from(format!("/proc/{process}/fd/{fd}")))
     }
 
     /// The values of a BPF array map that allows to be mapped.
@@ -130,6 +159,7 @@ impl Memory {
             start,
             len,
             mapped: (start, len),
+            file: None,
         })
     }
 

@@ -3,6 +3,7 @@
 //! well-kept crates, patterns by their definition. Shares no code with the
 //! BPF programs.
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh64::Xxh64;
 
 use crate::cli::Algorithm;
@@ -88,7 +89,7 @@ pub fn digest_of_pattern(algorithm: Algorithm, seed: u64, len: u64) -> u64 {
 }
 
 /// What a fill writes: a stream of little-endian 64-bit words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fill {
     Byte(u8),
     Word(u64),
@@ -116,6 +117,17 @@ impl Fill {
             Fill::Counter(_) => "fill_count",
             Fill::Random(_) => "fill_random",
         }
+    }
+
+    /// The fill that an operation writes with this argument.
+    pub fn of_operation(operation: &str, argument: u64) -> Option<Self> {
+        let fills = [
+            Fill::Byte(argument as u8),
+            Fill::Word(argument),
+            Fill::Counter(argument),
+            Fill::Random(argument),
+        ];
+        fills.into_iter().find(|fill| fill.operation() == operation)
     }
 
     /// The operation's argument.

@@ -7,6 +7,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
+use crate::block_layout::SECTOR;
 use crate::layout::{Random, Shape};
 
 /// Iovecs in one buffer: the kernel's UIO_MAXIOV.
@@ -21,7 +24,7 @@ pub const DEFAULT_LEN: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 
 /// The buffer types of the interface, and the arena.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum BufferType {
     User,
     Fixed,
@@ -55,7 +58,10 @@ impl BufferType {
     fn takes(self, key: &str) -> bool {
         match key {
             "len" | "offset" => true,
-            "iovs" => matches!(self, BufferType::Vec | BufferType::RegVec),
+            "iovs" => matches!(
+                self,
+                BufferType::Vec | BufferType::Kfixed | BufferType::RegVec
+            ),
             "index" | "at" => {
                 matches!(
                     self,
@@ -81,6 +87,8 @@ pub enum PageKind {
     Base,
     Huge,
     Thp,
+    /// Those of a block request, which the kernel registers.
+    Kernel,
 }
 
 impl PageKind {
@@ -89,6 +97,7 @@ impl PageKind {
             PageKind::Base => "base",
             PageKind::Huge => "huge",
             PageKind::Thp => "thp",
+            PageKind::Kernel => "kernel",
         }
     }
 }
@@ -123,7 +132,10 @@ impl BufferSpec {
             offset: 0,
             iovecs: None,
             index: None,
-            pages: PageKind::Base,
+            pages: match kind {
+                BufferType::Kfixed => PageKind::Kernel,
+                _ => PageKind::Base,
+            },
             at: 0,
         }
     }
@@ -157,12 +169,19 @@ impl BufferSpec {
     pub fn shape(&self, len: u64, index: u16, seed: u64) -> Result<Shape, SpecError> {
         let segments = match &self.iovecs {
             _ if !self.kind.takes("iovs") => vec![len],
+            None if self.kind == BufferType::Kfixed => vec![len],
+            Some(Iovecs::Count(count)) if self.kind == BufferType::Kfixed => {
+                self.split_sectors(len, *count, seed)?
+            }
             Some(Iovecs::Sizes(sizes)) => {
                 let total: u64 = sizes.iter().sum();
                 if total != len {
                     return Err(SpecError::new(format!(
                         "{self}: the iovecs hold {total} bytes, not {len}"
                     )));
+                }
+                if self.kind == BufferType::Kfixed {
+                    self.check_sectors(sizes)?;
                 }
                 sizes.clone()
             }
@@ -176,6 +195,46 @@ impl BufferSpec {
             index,
             at: self.at,
         })
+    }
+
+    /// Cuts of the iovecs of block I/O: between whole sectors.
+    fn check_sectors(&self, sizes: &[u64]) -> Result<(), SpecError> {
+        let mut end = self.offset % SECTOR;
+        for size in &sizes[..sizes.len().saturating_sub(1)] {
+            end += size;
+            if *size == 0 || !end.is_multiple_of(SECTOR) {
+                return Err(SpecError::new(format!(
+                    "{self}: an iovec of block I/O ends at a multiple of {SECTOR} bytes in its page"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whole sectors in all iovecs but the first and the last.
+    fn split_sectors(&self, len: u64, count: usize, seed: u64) -> Result<Vec<u64>, SpecError> {
+        let first = SECTOR - self.offset % SECTOR;
+        let sectors = len.saturating_sub(first).div_ceil(SECTOR);
+        if sectors < count as u64 - 1 {
+            return Err(SpecError::new(format!(
+                "{self}: {len} bytes cannot be {count} iovecs of whole sectors"
+            )));
+        }
+        let mut random = Random(seed ^ len);
+        // Of the places between sectors, some; the others are left as likely.
+        let mut cuts = Vec::new();
+        for place in 0..sectors {
+            let wanted = (count - 1 - cuts.len()) as u64;
+            if random.below(sectors - place) < wanted {
+                cuts.push(first + place * SECTOR);
+            }
+        }
+        cuts.push(len);
+        let mut from = 0;
+        Ok(cuts
+            .into_iter()
+            .map(|cut| cut - std::mem::replace(&mut from, cut))
+            .collect())
     }
 
     /// Ragged sizes; empty ones among them where the interface allows that.
@@ -235,7 +294,7 @@ impl fmt::Display for BufferSpec {
         if self.at != 0 {
             keys.push(format!("at={}", self.at));
         }
-        if self.pages != PageKind::Base {
+        if self.pages != PageKind::Base && self.kind.takes("pages") {
             keys.push(format!("pages={}", self.pages.name()));
         }
         match keys.is_empty() {
@@ -329,12 +388,17 @@ impl BufferSpec {
                 })?);
             }
             "pages" => {
-                self.pages = [PageKind::Base, PageKind::Huge, PageKind::Thp]
-                    .into_iter()
-                    .find(|pages| pages.name() == value)
-                    .ok_or_else(|| {
-                        SpecError::new(format!("pages={value} is none of base, huge, thp"))
-                    })?;
+                self.pages = [
+                    PageKind::Base,
+                    PageKind::Huge,
+                    PageKind::Thp,
+                    PageKind::Kernel,
+                ]
+                .into_iter()
+                .find(|pages| pages.name() == value)
+                .ok_or_else(|| {
+                    SpecError::new(format!("pages={value} is none of base, huge, thp, kernel"))
+                })?;
             }
             "at" => self.at = parse_size(value)?,
             _ => unreachable!("the caller knows the keys"),
@@ -344,6 +408,13 @@ impl BufferSpec {
 
     /// What no key can say alone.
     fn check(&mut self) -> Result<(), SpecError> {
+        let takes_kernel = matches!(self.kind, BufferType::Kfixed | BufferType::RegVec);
+        if self.pages == PageKind::Kernel && !takes_kernel {
+            return Err(SpecError::new(format!(
+                "pages=kernel goes with reg-vec, not with {}",
+                self.kind
+            )));
+        }
         let Some(Iovecs::Sizes(sizes)) = &self.iovecs else {
             return Ok(());
         };

@@ -213,3 +213,14 @@ pub fn thread_id() -> i32 {
     // SAFETY: takes no pointer and cannot fail.
     unsafe { libc::gettid() }
 }
+
+/// Zeroed memory that has a file descriptor but no name.
+pub fn memory_file(name: &std::ffi::CStr, len: usize) -> io::Result<std::fs::File> {
+    // SAFETY: the name lives through the call.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    let fd = checked(fd.into())?;
+    // SAFETY: the kernel just returned this descriptor to us.
+    let file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd as i32) });
+    file.set_len(len as u64)?;
+    Ok(file)
+}

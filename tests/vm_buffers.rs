@@ -8,6 +8,7 @@ use uringbpf::layout::{Random, Shape};
 use uringbpf::operation::{Operand, Setup, checksum, chunks, copy, fill};
 use uringbpf::pattern;
 use uringbpf::spec::{BufferType, PageKind, RingOptions, SqeOptions};
+use uringbpf::ublk::Registration;
 
 const TYPES: [BufferType; 5] = [
     BufferType::User,
@@ -38,6 +39,7 @@ fn setup(seed: u64) -> Setup {
         depth: 1,
         seed,
         non_sleepable: false,
+        registration: Registration::default(),
     }
 }
 

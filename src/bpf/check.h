@@ -65,6 +65,7 @@ int BPF_PROG(check_issue, struct uring_bpf_data *data)
 	barrier_var(desc.type);
 	attempt(data, REFUSE_TYPE, &desc, ITER_SOURCE);
 	attempt(data, REFUSE_DIRECTION, &request->from, 2);
+	attempt(data, REFUSE_DEST, &request->to, ITER_DEST);
 
 	error = bpf_iter_uring_buf_new(&iter, data, &request->from, ITER_SOURCE);
 	if (error)

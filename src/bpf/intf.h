@@ -86,6 +86,7 @@ enum refusal {
 	REFUSE_DIRECTION,		/* direction 2 */
 	REFUSE_TYPE,			/* buffer type 5 */
 	REFUSE_NO_CHUNK,		/* dynptr before the first next */
+	REFUSE_DEST,			/* request::to as an ITER_DEST iterator */
 	REFUSALS,
 };
 

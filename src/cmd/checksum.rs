@@ -27,13 +27,13 @@ fn buffer(
     report: &Report,
     from: &BufferSpec,
 ) -> Result<(), Failure> {
-    check_buffer(from)?;
+    check_buffer(from, &args.request)?;
     let len = length(from);
-    operand(from, len, 0, args.request.seed.unwrap_or(0))?;
+    operand(from, len, 0, &args.request, args.request.seed.unwrap_or(0))?;
 
     let algorithm = args.algorithm;
     let setup = setup(global, &args.request)?;
-    let source = operand(from, len, 0, setup.seed)?;
+    let source = operand(from, len, 0, &args.request, setup.seed)?;
     let summed = operation::checksum::run(&setup, &source, algorithm.name())
         .map_err(|failure| repeatable(failure, setup.seed))?;
     let expected = digest_of_pattern(algorithm, setup.seed, len);

@@ -13,12 +13,12 @@ use crate::report::{Report, count, print};
 pub fn run(global: &GlobalArgs, args: &ChunksArgs) -> anyhow::Result<()> {
     let report = Report::new(global)?;
     let spec = &args.buffer;
-    check_buffer(spec)?;
+    check_buffer(spec, &args.request)?;
     let len = length(spec);
-    operand(spec, len, 0, args.request.seed.unwrap_or(0))?;
+    operand(spec, len, 0, &args.request, args.request.seed.unwrap_or(0))?;
 
     let setup = setup(global, &args.request)?;
-    let buffer = operand(spec, len, 0, setup.seed)?;
+    let buffer = operand(spec, len, 0, &args.request, setup.seed)?;
     let listing = operation::chunks::run(&setup, &buffer)
         .map_err(|failure| repeatable(failure, setup.seed))?;
     if !report.is_json() && !global.quiet {

@@ -7,7 +7,7 @@ use super::{check_buffer, operand, setup, sleepability};
 use crate::cli::{CopyArgs, GlobalArgs};
 use crate::error::Failure;
 use crate::file;
-use crate::operation;
+use crate::operation::{self, Operand};
 use crate::report::{Report, count};
 use crate::spec::{BufferSpec, BufferType, DEFAULT_LEN};
 
@@ -27,8 +27,8 @@ fn buffers(
     from: &BufferSpec,
     to: &BufferSpec,
 ) -> Result<(), Failure> {
-    check_buffer(from)?;
-    check_buffer(to)?;
+    check_buffer(from, &args.request)?;
+    check_buffer(to, &args.request)?;
     let len = match (from.len(), to.len()) {
         (Some(from), Some(to)) if from != to => {
             return Err(Failure::usage(format!(
@@ -47,26 +47,23 @@ fn buffers(
             "copy: --via arena is between two buffers, neither of which is the arena",
         ));
     }
-    let registered =
-        |spec: &BufferSpec| matches!(spec.kind(), BufferType::Fixed | BufferType::RegVec);
-    // Slots that were not asked for keep clear of those that were.
-    let to_index = u16::from(from.index() != Some(1));
-    let from_index = u16::from(to.index() == Some(0));
-    let same_slot = from.index().unwrap_or(from_index) == to.index().unwrap_or(to_index);
-    if registered(from) && registered(to) && same_slot {
-        return Err(Failure::usage(
-            "copy: both buffers ask for the same table slot",
-        ));
-    }
-    let seed_for_shapes = args.request.seed;
     // Shapes are checked before the kernel is looked at: wrong arguments are
     // wrong on any kernel.
-    operand(from, len, from_index, seed_for_shapes.unwrap_or(0))?;
-    operand(to, len, to_index, seed_for_shapes.unwrap_or(0))?;
+    let seed_for_shapes = args.request.seed.unwrap_or(0);
+    let request = &args.request;
+    let source = operand(from, len, 0, request, seed_for_shapes)?;
+    let dest = operand(to, len, 0, request, seed_for_shapes)?;
+    let parts = operation::parts(&[&source, &dest], request.depth()).len();
+    let slots = |operand: &Operand| match request.auto_buf_reg && operand.is_kernel() {
+        true => 0,
+        false => operand.slots(parts),
+    };
+    let (from_index, to_index) =
+        table_slots((from.index(), slots(&source)), (to.index(), slots(&dest)))?;
 
     let setup = setup(global, &args.request)?;
-    let source = operand(from, len, from_index, setup.seed)?;
-    let dest = operand(to, len, to_index, setup.seed.wrapping_add(1))?;
+    let source = operand(from, len, from_index, request, setup.seed)?;
+    let dest = operand(to, len, to_index, request, setup.seed.wrapping_add(1))?;
     let copied = operation::copy::run(&setup, &source, &dest, via)
         .map_err(|failure| repeatable(failure, setup.seed))?;
     let human = format!(
@@ -97,6 +94,31 @@ fn buffers(
             "ok": true,
         }),
     )
+}
+
+/// Where in the table both buffers lie: at the slots that were asked for, and
+/// clear of each other. Each is given as that slot and the number of slots.
+fn table_slots(
+    from: (Option<u16>, usize),
+    to: (Option<u16>, usize),
+) -> Result<(u16, u16), Failure> {
+    let behind = |(index, count): (u16, usize), needs: usize| match usize::from(index) < needs {
+        true => u16::try_from(usize::from(index) + count).unwrap_or(u16::MAX),
+        false => 0,
+    };
+    let (from_index, to_index) = match (from.0, to.0) {
+        (Some(from_index), Some(to_index)) => (from_index, to_index),
+        (Some(index), None) => (index, behind((index, from.1), to.1)),
+        (None, Some(index)) => (behind((index, to.1), from.1), index),
+        (None, None) => (0, from.1 as u16),
+    };
+    let (first, second) = (usize::from(from_index), usize::from(to_index));
+    if from.1 > 0 && to.1 > 0 && first < second + to.1 && second < first + from.1 {
+        return Err(Failure::usage(
+            "copy: both buffers ask for the same table slot",
+        ));
+    }
+    Ok((from_index, to_index))
 }
 
 /// A wrong result is worth more with what repeats it.

@@ -43,12 +43,12 @@ fn buffer(
     to: &BufferSpec,
     fill: Fill,
 ) -> Result<(), Failure> {
-    check_buffer(to)?;
+    check_buffer(to, &args.request)?;
     let len = length(to);
-    operand(to, len, 0, args.request.seed.unwrap_or(0))?;
+    operand(to, len, 0, &args.request, args.request.seed.unwrap_or(0))?;
 
     let setup = setup(global, &args.request)?;
-    let dest = operand(to, len, 0, setup.seed)?;
+    let dest = operand(to, len, 0, &args.request, setup.seed)?;
     let filled = operation::fill::run(
         &setup,
         &dest,

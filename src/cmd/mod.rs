@@ -3,6 +3,7 @@
 
 mod checksum;
 mod chunks;
+mod client;
 mod completions;
 mod copy;
 mod fill;
@@ -14,8 +15,8 @@ use crate::bpf_log;
 use crate::cli::{Cli, Command, GlobalArgs, RequestArgs};
 use crate::error::Failure;
 use crate::kernel::Kernel;
-use crate::operation::{Operand, Setup};
-use crate::spec::{BufferSpec, BufferType, DEFAULT_LEN};
+use crate::operation::{Operand, Setup, parts};
+use crate::spec::{BufferSpec, DEFAULT_LEN, MAX_REGISTERED, PageKind};
 
 /// Runs the command.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
@@ -29,6 +30,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Fill(args) => fill::run(global, &args),
         Command::Chunks(args) => chunks::run(global, &args),
         Command::Smoke(args) => Ok(smoke::run(global, &args)?),
+        Command::Client => client::run(),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }
@@ -52,9 +54,10 @@ fn setup(global: &GlobalArgs, request: &RequestArgs) -> Result<Setup, Failure> {
         kernel: kernel(global)?,
         ring: request.ring_options(),
         sqe: request.sqe_options(),
-        depth: request.depth.unwrap_or(1) as usize,
+        depth: request.depth(),
         seed: request.seed.unwrap_or_else(new_seed),
         non_sleepable: request.non_sleepable,
+        registration: request.registration(),
     })
 }
 
@@ -67,10 +70,11 @@ fn new_seed() -> u64 {
 }
 
 /// Arguments that no single option can refuse; before anything is read.
-fn check_buffer(spec: &BufferSpec) -> Result<(), Failure> {
-    if spec.kind() == BufferType::Kfixed {
+fn check_buffer(spec: &BufferSpec, request: &RequestArgs) -> Result<(), Failure> {
+    let chosen_by_kernel = request.auto_buf_reg && spec.pages() == PageKind::Kernel;
+    if chosen_by_kernel && spec.index().is_some() {
         return Err(Failure::usage(format!(
-            "{spec}: kfixed buffers come from ublk requests, which this version does not make"
+            "{spec}: --auto-buf-reg leaves the table slot to the kernel: drop index"
         )));
     }
     Ok(())
@@ -78,14 +82,29 @@ fn check_buffer(spec: &BufferSpec) -> Result<(), Failure> {
 
 /// The buffer that a specification names, in table slot `index` unless it says
 /// otherwise.
-fn operand(spec: &BufferSpec, len: u64, index: u16, seed: u64) -> Result<Operand, Failure> {
+fn operand(
+    spec: &BufferSpec,
+    len: u64,
+    index: u16,
+    request: &RequestArgs,
+    seed: u64,
+) -> Result<Operand, Failure> {
     let shape = spec
         .shape(len, spec.index().unwrap_or(index), seed)
         .map_err(|error| Failure::usage(error.to_string()))?;
-    Ok(Operand {
+    let operand = Operand {
         shape,
         pages: spec.pages(),
-    })
+    };
+    let depth = request.depth();
+    operand.check(depth, seed)?;
+    let slots = operand.slots(parts(&[&operand], depth).len());
+    if usize::from(operand.shape.index) + slots > usize::from(MAX_REGISTERED) {
+        return Err(Failure::usage(format!(
+            "{spec}: takes {slots} table slots, of which there are {MAX_REGISTERED}"
+        )));
+    }
+    Ok(operand)
 }
 
 /// The length of a buffer that nothing else determines.

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Checksums of a buffer, computed by the BPF program.
 
-use super::{Operand, Setup, check_chunks, check_outcome, entries, parts, place, table};
+use super::{
+    Operand, Setup, borrowed, check_chunks, check_outcome, entries, lend, parts, place, table,
+};
 use crate::error::Failure;
-use crate::pattern;
+use crate::kernel_buffer::{Direction, Expected, Server};
+use crate::memory::Memory;
 use crate::program::{Family, Plan, Program, Storage};
-use crate::request::Request;
+use crate::request::{Request, SLOTS};
 use crate::ring::Ring;
 use crate::submission::{Submission, run as submit};
 
@@ -22,10 +25,16 @@ pub struct Summed {
 /// Sums the buffer once per request in flight; all must agree. `algorithm` is
 /// the operation's name: crc32c, xxh64, adler32 or xor64.
 pub fn run(setup: &Setup, from: &Operand, algorithm: &str) -> Result<Summed, Failure> {
-    let layout = from.layout(setup.seed);
+    let parts = parts(&[from], 1);
+    let layout = from.layout(setup.seed, &parts)?;
     let arena_bytes = from.arena_bytes(&layout);
     let mut memory = from.memory(&layout)?;
-    let ring = Ring::open(&setup.kernel, &setup.ring, entries(setup.depth))?;
+    let path = memory.as_ref().and_then(Memory::path);
+    // Before the ring, as what it serves is gone with that.
+    let server = Server::for_layouts(setup.registration, &[&layout])?;
+    let server = server.as_ref();
+    let entries = entries(setup.depth, server);
+    let ring = Ring::open(&setup.kernel, &setup.ring, entries)?;
     let mut storage = Storage::default();
     let op = if from.is_arena() {
         format!("{algorithm}_arena")
@@ -42,16 +51,19 @@ pub fn run(setup: &Setup, from: &Operand, algorithm: &str) -> Result<Summed, Fai
     let mut arena = program.arena();
     let mut source = place(from, layout, memory.as_mut(), &mut arena)?;
     source.prepare(Some(setup.seed));
-    let _table = table(&ring, &[&source])?;
+    let (_table, free) = table(&ring, &[&source], server)?;
+    let expected = Expected::Pattern(setup.seed);
+    let source_loan = borrowed(&mut source, path, Direction::Write, expected);
+    let loan = lend(server, &ring, free, [source_loan])?;
 
     // Each pass has a stream of its own; the parts of a stream come in turn.
-    let passes = entries(setup.depth).min(setup.depth as u32).max(1);
+    let passes = setup.depth.clamp(1, SLOTS) as u32;
     let mut summed = Summed {
         bytes: source.len(),
         sleepable: program.sleepable(),
         ..Summed::default()
     };
-    for part in parts(source.len(), 1) {
+    for part in parts {
         let view = source.view(&part)?;
         let request = Request {
             from: view.descriptor,
@@ -87,8 +99,10 @@ pub fn run(setup: &Setup, from: &Operand, algorithm: &str) -> Result<Summed, Fai
         }
         summed.chunks += u64::from(outcomes[0].request.source_chunks);
     }
-    let expected = |position, bytes: &mut [u8]| pattern::fill(setup.seed, position, bytes);
-    if let Some(wrong) = source.compare(expected) {
+    if let Some(loan) = loan {
+        loan.give_back()?;
+    }
+    if let Some(wrong) = source.compare(|position, bytes| expected.write(position, bytes)) {
         return Err(Failure::mismatch(format!("source: {wrong}")));
     }
     Ok(summed)

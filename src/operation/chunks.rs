@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What the iterator hands out, chunk by chunk.
 
-use super::{Operand, Setup, check_outcome, entries, parts, place, table};
+use super::{Operand, Setup, borrowed, check_outcome, entries, lend, parts, place, table};
+use std::ops::Range;
+
 use crate::buffer::Buffer;
 use crate::error::Failure;
+use crate::kernel_buffer::{Direction, Expected, Server};
+use crate::memory::Memory;
 use crate::pattern;
 use crate::program::{Family, Plan, Program, Storage};
 use crate::request::{Chunk, Request};
@@ -41,12 +45,17 @@ pub struct Listing {
 pub fn run(setup: &Setup, from: &Operand) -> Result<Listing, Failure> {
     if from.shape.kind == BufferType::Arena {
         return Err(Failure::usage(
-            "the arena has no iterator, so it has no chunks: name user, fixed, vec or reg-vec",
+            "the arena has no iterator, so it has no chunks: name any other type",
         ));
     }
-    let layout = from.layout(setup.seed);
+    let parts = parts(&[from], 1);
+    let layout = from.layout(setup.seed, &parts)?;
     let mut memory = from.memory(&layout)?;
-    let ring = Ring::open(&setup.kernel, &setup.ring, entries(1))?;
+    let path = memory.as_ref().and_then(Memory::path);
+    // Before the ring, as what it serves is gone with that.
+    let server = Server::for_layouts(setup.registration, &[&layout])?;
+    let server = server.as_ref();
+    let ring = Ring::open(&setup.kernel, &setup.ring, entries(1, server))?;
     let mut storage = Storage::default();
     let mut source = place(from, layout, memory.as_mut(), &mut None)?;
     source.prepare(Some(setup.seed));
@@ -59,7 +68,10 @@ pub fn run(setup: &Setup, from: &Operand) -> Result<Listing, Failure> {
         ..Plan::default()
     };
     let program = Program::attach(&ring, &mut storage, Family::Chunks, &plan)?;
-    let _table = table(&ring, &[&source])?;
+    let (_table, free) = table(&ring, &[&source], server)?;
+    let holds = Expected::Pattern(setup.seed);
+    let source_loan = borrowed(&mut source, path, Direction::Write, holds);
+    let loan = lend(server, &ring, free, [source_loan])?;
 
     let mut listing = Listing {
         chunks: Vec::new(),
@@ -67,8 +79,8 @@ pub fn run(setup: &Setup, from: &Operand) -> Result<Listing, Failure> {
         sleepable: program.sleepable(),
         wrong: None,
     };
-    let expected = expected_chunks(&source, setup.seed);
-    for part in parts(source.len(), 1) {
+    let expected = expected_chunks(&source, setup.seed, &parts);
+    for part in parts {
         let view = source.view(&part)?;
         let submission = Submission {
             id: program.id("list"),
@@ -96,6 +108,9 @@ pub fn run(setup: &Setup, from: &Operand) -> Result<Listing, Failure> {
         if let Err(failure) = check_outcome("chunks", &outcome, part.end - part.start) {
             listing.wrong.get_or_insert(failure.to_string());
         }
+    }
+    if let Some(loan) = loan {
+        loan.give_back()?;
     }
     let first = listing
         .chunks
@@ -140,10 +155,10 @@ fn segment_of(buffer: &Buffer<'_>, offset: u64) -> usize {
 
 /// What the layout says the iterator must hand out: every segment cut where
 /// its pages end, and once more where a request ends.
-fn expected_chunks(buffer: &Buffer<'_>, seed: u64) -> Vec<Chunk> {
+fn expected_chunks(buffer: &Buffer<'_>, seed: u64, parts: &[Range<u64>]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
-    for part in parts(buffer.len(), 1) {
-        for (offset, len) in buffer.chunk_list(&part) {
+    for part in parts {
+        for (offset, len) in buffer.chunk_list(part) {
             chunks.push(Chunk {
                 offset,
                 place: buffer.place(offset),

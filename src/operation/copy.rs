@@ -4,11 +4,14 @@
 use std::ops::Range;
 
 use super::{
-    Operand, Setup, check, check_chunks, check_outcome, chunks, entries, parts, place, table, take,
+    Operand, Setup, borrowed, check, check_chunks, check_outcome, chunks, entries, lend, parts,
+    place, table, take,
 };
 use crate::buffer::Buffer;
 use crate::error::Failure;
+use crate::kernel_buffer::{Direction, Expected, Server};
 use crate::layout::Shape;
+use crate::memory::Memory;
 use crate::pattern;
 use crate::program::{Family, Plan, Program, Storage};
 use crate::request::Request;
@@ -62,9 +65,10 @@ pub fn run(
         },
         pages: PageKind::Base,
     };
-    let from_layout = from.layout(setup.seed);
-    let to_layout = to.layout(setup.seed.wrapping_add(1));
-    let middle_layout = middle.layout(setup.seed);
+    let parts = parts(&[from, to], setup.depth);
+    let from_layout = from.layout(setup.seed, &parts)?;
+    let to_layout = to.layout(setup.seed.wrapping_add(1), &parts)?;
+    let middle_layout = middle.layout(setup.seed, &parts)?;
     let middle_bytes = if via_arena {
         middle_layout.size as usize
     } else {
@@ -74,7 +78,12 @@ pub fn run(
     // Declared in this order so that each is dropped before what it uses.
     let mut from_memory = from.memory(&from_layout)?;
     let mut to_memory = to.memory(&to_layout)?;
-    let ring = Ring::open(&setup.kernel, &setup.ring, entries(setup.depth))?;
+    let from_path = from_memory.as_ref().and_then(Memory::path);
+    let to_path = to_memory.as_ref().and_then(Memory::path);
+    let server = Server::for_layouts(setup.registration, &[&from_layout, &to_layout])?;
+    let server = server.as_ref();
+    let entries = entries(setup.depth, server);
+    let ring = Ring::open(&setup.kernel, &setup.ring, entries)?;
     let mut storage = Storage::default();
     let mut ops = match via_arena {
         true => vec![
@@ -110,26 +119,40 @@ pub fn run(
     if let Some(middle) = &mut middle {
         middle.prepare(None);
     }
-    let _table = table(&ring, &[&source, &dest])?;
+    let (_table, free) = table(&ring, &[&source, &dest], server)?;
+    let expected = Expected::Pattern(setup.seed);
+    let loans = [
+        borrowed(&mut source, from_path, Direction::Write, expected),
+        borrowed(&mut dest, to_path, Direction::Read, expected),
+    ];
+    let loan = lend(server, &ring, free, loans)?;
 
     let mut order = check::Order::AsLaidOut;
     if !from.is_arena() {
         let byte_at = |position| pattern::byte_at(setup.seed, position);
         order = check::refusals(&ring, &program, &source, byte_at)?;
-    } else if !to.is_arena() {
+    } else if !to.is_arena() && !to.is_kernel() {
         let byte_at = |position| dest.byte(position);
         order = check::refusals(&ring, &program, &dest, byte_at)?;
+    }
+    if let Some(loan) = &loan {
+        let sides = [(&source, Direction::Write), (&dest, Direction::Read)];
+        for (buffer, direction) in sides.into_iter().filter(|(side, _)| side.is_kernel()) {
+            check::kernel_refusals(&ring, &program, buffer, direction, loan.empty_slot())?;
+        }
     }
     let legs = match &middle {
         Some(middle) => vec![leg(&source, middle), leg(middle, &dest)],
         None => vec![leg(&source, &dest)],
     };
-    let copied = transfer(setup, &ring, &program, &legs)?;
-    let expected = |position, bytes: &mut [u8]| pattern::fill(setup.seed, position, bytes);
+    let copied = transfer(setup, &ring, &program, &legs, &parts)?;
+    if let Some(loan) = loan {
+        loan.give_back()?;
+    }
     let mut buffers = vec![("destination", &dest), ("source", &source)];
     buffers.extend(middle.as_ref().map(|middle| ("arena", middle)));
     for (name, buffer) in buffers {
-        if let Some(wrong) = buffer.compare(expected) {
+        if let Some(wrong) = buffer.compare(|position, bytes| expected.write(position, bytes)) {
             return Err(Failure::mismatch(format!("{name}: {wrong}")));
         }
     }
@@ -160,14 +183,15 @@ fn transfer(
     ring: &Ring,
     program: &Program<'_>,
     legs: &[Leg<'_, '_>],
+    parts: &[Range<u64>],
 ) -> Result<Copied, Failure> {
     let mut views = Vec::new();
     let mut submissions = Vec::new();
     let mut expected = Vec::new();
-    for part in parts(legs[0].from.len(), setup.depth) {
+    for part in parts {
         for (number, leg) in legs.iter().enumerate() {
-            let from = leg.from.view(&part)?;
-            let to = leg.to.view(&part)?;
+            let from = leg.from.view(part)?;
+            let to = leg.to.view(part)?;
             submissions.push(Submission {
                 id: program.id(leg.op),
                 request: Request {

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Patterns written by the BPF program.
 
-use super::{Operand, Setup, check_chunks, check_outcome, entries, parts, place, table};
+use super::{
+    Operand, Setup, borrowed, check_chunks, check_outcome, entries, lend, parts, place, table,
+};
 use crate::error::Failure;
+use crate::kernel_buffer::{Direction, Expected, Server};
+use crate::memory::Memory;
+use crate::oracle::Fill;
 use crate::program::{Family, Plan, Program, Storage};
 use crate::request::Request;
 use crate::ring::Ring;
@@ -27,10 +32,16 @@ pub fn run(
     word: u64,
     expected: impl Fn(u64, &mut [u8]),
 ) -> Result<Filled, Failure> {
-    let layout = to.layout(setup.seed);
+    let parts = parts(&[to], setup.depth);
+    let layout = to.layout(setup.seed, &parts)?;
     let arena_bytes = to.arena_bytes(&layout);
     let mut memory = to.memory(&layout)?;
-    let ring = Ring::open(&setup.kernel, &setup.ring, entries(setup.depth))?;
+    let path = memory.as_ref().and_then(Memory::path);
+    // Before the ring, as what it serves is gone with that.
+    let server = Server::for_layouts(setup.registration, &[&layout])?;
+    let server = server.as_ref();
+    let entries = entries(setup.depth, server);
+    let ring = Ring::open(&setup.kernel, &setup.ring, entries)?;
     let mut storage = Storage::default();
     let op = if to.is_arena() {
         format!("{operation}_arena")
@@ -47,11 +58,14 @@ pub fn run(
     let mut arena = program.arena();
     let mut dest = place(to, layout, memory.as_mut(), &mut arena)?;
     dest.prepare(None);
-    let _table = table(&ring, &[&dest])?;
+    let (_table, free) = table(&ring, &[&dest], server)?;
+    let told = Fill::of_operation(operation, word)
+        .ok_or_else(|| Failure::usage(format!("no fill operation {operation}")))?;
+    let dest_loan = borrowed(&mut dest, path, Direction::Read, Expected::Fill(told));
+    let loan = lend(server, &ring, free, [dest_loan])?;
 
     let mut views = Vec::new();
     let mut submissions = Vec::new();
-    let parts = parts(dest.len(), setup.depth);
     for part in &parts {
         let view = dest.view(part)?;
         submissions.push(Submission {
@@ -83,6 +97,9 @@ pub fn run(
             check_chunks(&what, "destination", chunks, dest.chunks(part))?;
         }
         filled.chunks += u64::from(outcome.request.dest_chunks);
+    }
+    if let Some(loan) = loan {
+        loan.give_back()?;
     }
     match dest.compare(expected) {
         Some(wrong) => Err(Failure::mismatch(format!("destination: {wrong}"))),

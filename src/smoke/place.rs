@@ -103,6 +103,7 @@ fn by_steps(shape: &Shape, step: impl Fn(u64) -> u64) -> Layout {
         registered: shape
             .is_registered()
             .then(|| low - shape.at..(high + shape.at).max(low + 1)),
+        requests: Vec::new(),
     }
 }
 

@@ -80,7 +80,8 @@ pub struct Device {
     record: Option<Record>,
     options: DeviceOptions,
     id: u32,
-    char_device: OwnedFd,
+    /// Closed before the device is deleted, like that of every queue.
+    char_device: Option<OwnedFd>,
     /// The threads that opened the queues.
     threads: Mutex<Vec<i32>>,
 }
@@ -106,7 +107,7 @@ impl Device {
             record: Some(record),
             options,
             id: added.id,
-            char_device: added.char_device,
+            char_device: Some(added.char_device),
             threads: Mutex::new(Vec::new()),
         })
     }
@@ -151,7 +152,8 @@ impl Device {
     }
 
     pub(super) fn char_device(&self) -> Result<OwnedFd, Failure> {
-        self.char_device
+        let open = self.char_device.as_ref();
+        open.expect("open until the device is dropped")
             .try_clone()
             .map_err(|error| Failure::io(format!("/dev/ublkc{}", self.id), &error))
     }
@@ -168,6 +170,9 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
+        // While somebody has it open, the driver waits for answers to the
+        // requests in flight.
+        self.char_device = None;
         let deleted = self.control().delete();
         if let Some(record) = self.record.take().filter(|_| deleted) {
             record.retire();
