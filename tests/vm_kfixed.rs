@@ -3,10 +3,11 @@
 //! kernel with IORING_OP_BPF and ublk zero copy.
 //!
 //! Random cases come from a seed, printed, and taken from URINGBPF_SEED;
-//! URINGBPF_SHAPES says how many of each job there are (default 10; 200 are a
+//! URINGBPF_SHAPES says how many of each job there are (default 4; 200 are a
 //! thorough run).
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use uringbpf::block_layout::LARGEST_REQUEST;
 use uringbpf::kernel::{Kernel, Overrides};
@@ -18,6 +19,8 @@ use uringbpf::spec::{BufferSpec, BufferType, PageKind, RingOptions, SqeOptions};
 use uringbpf::ublk::Registration;
 
 const REASON: &str = "a kernel buffer works";
+/// Read once: that takes as long as a job.
+static KERNEL: OnceLock<Kernel> = OnceLock::new();
 
 fn number(name: &str, otherwise: u64) -> u64 {
     match std::env::var(name) {
@@ -37,7 +40,7 @@ fn seed() -> u64 {
 }
 
 fn shapes() -> u64 {
-    number("URINGBPF_SHAPES", 10)
+    number("URINGBPF_SHAPES", 4)
 }
 
 fn setup(random: &mut Random) -> Setup {
@@ -57,7 +60,9 @@ fn setup(random: &mut Random) -> Setup {
         options => options.parse().expect("ring options"),
     };
     Setup {
-        kernel: Kernel::read(Overrides::default()),
+        kernel: KERNEL
+            .get_or_init(|| Kernel::read(Overrides::default()))
+            .clone(),
         ring,
         sqe: SqeOptions {
             asynchronous: random.below(4) == 0,

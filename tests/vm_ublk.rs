@@ -3,10 +3,12 @@
 //! IORING_OP_BPF and ublk zero copy.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use uringbpf::kernel::{Kernel, Overrides};
+use uringbpf::layout::Random;
 use uringbpf::pattern;
 use uringbpf::program::{Family, Plan, Program, Storage};
 use uringbpf::registration::Table;
@@ -244,4 +246,169 @@ fn cleaning_up_leaves_a_living_device_alone() {
     assert!(!node.exists(), "{}", node.display());
     let records = std::fs::read_dir("/run/uringbpf/ublk").expect("records");
     assert_eq!(records.count(), 0);
+}
+
+fn uringbpf(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_uringbpf"));
+    command.args(arguments).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// The fields of a process behind its name in /proc/ID/stat: state, parent, …
+fn stat(process: &Path) -> Option<(String, Vec<String>)> {
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    let (name, rest) = stat.rsplit_once(") ")?;
+    let fields = rest.split_whitespace().map(str::to_string);
+    Some((name.to_string(), fields.collect()))
+}
+
+fn processes() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// The children of a process.
+fn children(process: u32) -> Vec<u32> {
+    let parent = process.to_string();
+    let is_child = |path: &PathBuf| stat(path).is_some_and(|(_, fields)| fields[1] == parent);
+    let id = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
+    let children = processes().into_iter().filter(is_child);
+    children.filter_map(id).collect()
+}
+
+/// What is left of ublk devices and of what belongs to them.
+fn left_over() -> Vec<PathBuf> {
+    let list = |directory: &str| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let is_device = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("ublkb") || name.starts_with("ublkc")
+    };
+    let mut left: Vec<PathBuf> = list("/dev").into_iter().filter(is_device).collect();
+    left.extend(list("/run/uringbpf/ublk"));
+    left.extend(list("/run/ublksrvd"));
+    left
+}
+
+/// Tasks that wait for I/O that nobody will do.
+fn stuck() -> Vec<String> {
+    let states = processes().into_iter().filter_map(|path| stat(&path));
+    states
+        .filter(|(_, fields)| fields[0] == "D")
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// How often something is killed: URINGBPF_KILLS.
+fn rounds() -> u32 {
+    match std::env::var("URINGBPF_KILLS") {
+        Ok(text) => text.parse().expect("URINGBPF_KILLS is a number"),
+        Err(_) => 4,
+    }
+}
+
+/// Kills server (even rounds) or client (odd ones) somewhere in a run.
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn after_a_kill_at_any_moment_the_next_run_leaves_nothing_behind() {
+    let _alone = alone();
+    let seed = match std::env::var("URINGBPF_SEED") {
+        Ok(text) => text.parse().expect("URINGBPF_SEED is a number"),
+        Err(_) => u64::from(std::process::id()),
+    };
+    eprintln!("URINGBPF_SEED={seed}");
+    let mut random = Random(seed);
+    let job = [
+        "copy",
+        "--from",
+        "kfixed:len=8M",
+        "--to",
+        "kfixed",
+        "--depth",
+        "8",
+    ];
+    let begin = Instant::now();
+    assert!(uringbpf(&job).status().expect("it runs").success());
+    let whole = begin.elapsed().as_millis() as u64;
+
+    let (mut servers, mut clients) = (0, 0);
+    for round in 0..rounds() {
+        let mut server = uringbpf(&job).spawn().expect("it starts");
+        let is_here = || match round % 2 {
+            0 => !left_over().is_empty(),
+            _ => !children(server.id()).is_empty(),
+        };
+        let begin = Instant::now();
+        while !is_here() && begin.elapsed().as_millis() < u128::from(2 * whole) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(random.below(whole / 8)));
+        match children(server.id()).first() {
+            Some(client) if round % 2 == 1 => {
+                clients += 1;
+                kill(*client);
+            }
+            _ => {
+                servers += u32::from(!left_over().is_empty());
+                kill(server.id());
+            }
+        }
+        server.wait().expect("it ends");
+    }
+    eprintln!("killed with a device there: {servers} servers, {clients} clients");
+    assert!(uringbpf(&job).status().expect("it runs").success());
+    // What was in flight ends by itself.
+    let begin = Instant::now();
+    while !(left_over().is_empty() && stuck().is_empty()) {
+        assert!(
+            begin.elapsed() < Duration::from_secs(10),
+            "left over: {:?}, stuck: {:?}",
+            left_over(),
+            stuck()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn kill(process: u32) {
+    let status = Command::new("kill")
+        .args(["-KILL", &process.to_string()])
+        .status();
+    // It may have ended by itself.
+    status.expect("kill runs");
+}
+
+/// SIGINT and SIGTERM end a run with its device; the shell sees which it was.
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn a_signal_takes_the_device_along() {
+    let _alone = alone();
+    for (signal, status) in [("INT", 130), ("TERM", 143)] {
+        // Of a client that does not go on, the requests never come.
+        let mut server = uringbpf(&["copy", "--from", "kfixed:len=64M", "--to", "user"])
+            .spawn()
+            .expect("it starts");
+        let begin = Instant::now();
+        let client = loop {
+            match children(server.id()).first() {
+                Some(client) => break *client,
+                None => assert!(begin.elapsed() < Duration::from_secs(60), "no client"),
+            }
+        };
+        let send = |signal: &str, process: u32| {
+            let arguments = [format!("-{signal}"), process.to_string()];
+            Command::new("kill")
+                .args(arguments)
+                .status()
+                .expect("kill runs");
+        };
+        send("STOP", client);
+        send(signal, server.id());
+        let ended = server.wait().expect("it ends");
+        assert_eq!(ended.code(), Some(status), "{ended:?}");
+        assert_eq!(left_over(), Vec::<PathBuf>::new(), "{signal}");
+    }
 }
