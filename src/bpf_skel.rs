@@ -13,6 +13,7 @@ macro_rules! skeleton {
 }
 
 skeleton!(attach);
+skeleton!(blocks);
 skeleton!(checksum);
 skeleton!(chunks);
 skeleton!(copy);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::blockdev::{BlockAlgorithm, MAX_DEPTH};
 use crate::error::Failure;
 use crate::kernel::Overrides;
 use crate::spec::{BufferSpec, RingOptions, SqeOptions, parse_size};
@@ -108,6 +109,11 @@ pub enum Command {
     /// Do block I/O for the commands that have kernel buffers
     #[command(hide = true)]
     Client,
+    /// Serve a block device that checks every block
+    #[command(
+        override_usage = "uringbpf ublk [OPTIONS] --size SIZE\n       uringbpf ublk [OPTIONS] --backing FILE [--size SIZE]\n       uringbpf ublk --cleanup"
+    )]
+    Ublk(UblkArgs),
     /// Print the completions of a shell
     Completions(CompletionsArgs),
     /// Write the man pages
@@ -346,6 +352,38 @@ pub struct SmokeArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct UblkArgs {
+    /// Bytes of the device: of memory, or of a backing file that is new
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present_any = ["backing", "cleanup"])]
+    pub size: Option<u64>,
+    /// File that holds the data; its checksums are kept beside it, in
+    /// FILE.uringbpf-sums
+    #[arg(long, value_name = "FILE")]
+    pub backing: Option<PathBuf>,
+    /// Bytes of a block, each of which has a checksum: 512, 1K, 2K or 4K
+    #[arg(long, value_name = "SIZE", default_value = "4096", value_parser = parse_device_block)]
+    pub block: u32,
+    /// Which checksum
+    #[arg(short, long, value_enum, default_value_t)]
+    pub algorithm: BlockAlgorithm,
+    /// Queues, each of which has a ring and a thread of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub queues: u16,
+    /// Requests in flight in each queue
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=MAX_DEPTH as i64))]
+    pub depth: u16,
+    /// Register each request's pages by hand, not by UBLK_F_AUTO_BUF_REG
+    #[arg(long)]
+    pub register: bool,
+    /// Load programs that must not sleep, even where the kernel takes others
+    #[arg(long)]
+    pub non_sleepable: bool,
+    /// Remove the devices that a uringbpf which was killed has left, and end
+    #[arg(long, exclusive = true)]
+    pub cleanup: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct CompletionsArgs {
     /// Which shell
     #[arg(value_enum)]
@@ -402,6 +440,14 @@ fn parse_byte(text: &str) -> Result<u8, String> {
 
 fn parse_block(text: &str) -> Result<u64, String> {
     bounded(text, 4096, 16 << 20)
+}
+
+fn parse_device_block(text: &str) -> Result<u32, String> {
+    let size = bounded(text, 512, 4096)? as u32;
+    if !size.is_power_of_two() {
+        return Err(format!("{text} is none of 512, 1K, 2K, 4K"));
+    }
+    Ok(size)
 }
 
 fn bounded(text: &str, least: u64, most: u64) -> Result<u64, String> {

@@ -10,6 +10,7 @@
 
 pub mod arguments;
 pub mod block_layout;
+pub mod blockdev;
 pub mod bpf_log;
 pub mod bpf_skel;
 pub mod buffer;

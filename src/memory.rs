@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Failure;
 use crate::spec::PageKind;
@@ -200,6 +201,51 @@ pub enum Protection {
     None,
     Read,
     ReadWrite,
+}
+
+/// The 64-bit words of a file or of a BPF map, mapped: threads and programs
+/// read and write them at any time. What is stored is the file's from then on,
+/// whatever becomes of this process.
+#[derive(Debug)]
+pub struct SharedWords {
+    memory: Memory,
+    count: usize,
+}
+
+// SAFETY: the words are only reached as atomics.
+unsafe impl Sync for SharedWords {}
+
+impl SharedWords {
+    /// `count` words from the beginning; the file must be as long.
+    pub fn new(file: BorrowedFd<'_>, count: usize) -> Result<Self, Failure> {
+        Ok(SharedWords {
+            memory: Memory::of_map(file, (count * 8).max(8))?,
+            count,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub fn load(&self, index: usize) -> u64 {
+        self.word(index).load(Ordering::Acquire)
+    }
+
+    pub fn store(&self, index: usize, value: u64) {
+        self.word(index).store(value, Ordering::Release);
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.count, "word {index} of {}", self.count);
+        // SAFETY: inside the mapping, aligned as it is, and mapped as long as
+        // `self` is borrowed; everybody in this process uses atomics.
+        unsafe { AtomicU64::from_ptr(self.memory.start.as_ptr().cast::<u64>().add(index)) }
+    }
 }
 
 /// Part of a mapping, used by one buffer alone.

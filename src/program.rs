@@ -4,7 +4,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
@@ -12,10 +12,10 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{AsRawLibbpf, Link, MapCore, OpenObject};
 
 use crate::bpf_log;
-use crate::bpf_skel::{attach, checksum, chunks, copy, fill};
+use crate::bpf_skel::{attach, blocks, checksum, chunks, copy, fill};
 use crate::error::Failure;
 use crate::kernel::{IDS, Kernel, Overrides};
-use crate::memory::{MappedArray, Region};
+use crate::memory::{MappedArray, Region, SharedWords};
 use crate::permission;
 use crate::request::{Chunk, Request, SLOTS, Stream};
 use crate::ring::Ring;
@@ -31,6 +31,7 @@ const LARGEST_ARENA: u64 = 4 << 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     Attach,
+    Blocks,
     Checksum,
     Chunks,
     Copy,
@@ -46,6 +47,10 @@ pub struct Plan<'a> {
     pub arena: usize,
     /// Chunks that the `chunks` family may write down.
     pub chunks: usize,
+    /// Entries of other maps, by name.
+    pub entries: Vec<(&'a str, u32)>,
+    /// Maps that exist already and are used in place of the family's own.
+    pub shared: Vec<(&'a str, BorrowedFd<'a>)>,
     /// Never sleepable, even where the kernel would allow it.
     pub non_sleepable: bool,
 }
@@ -99,6 +104,13 @@ impl<'r> Program<'r> {
         let load = |storage, may_sleep| match family {
             Family::Attach => load(
                 attach::AttachSkelBuilder::default(),
+                storage,
+                ring,
+                plan,
+                may_sleep,
+            ),
+            Family::Blocks => load(
+                blocks::BlocksSkelBuilder::default(),
                 storage,
                 ring,
                 plan,
@@ -229,6 +241,17 @@ impl<'r> Program<'r> {
         )
     }
 
+    /// The checksums that the `blocks` family noted, as words.
+    pub fn written(&self, entries: usize) -> Result<SharedWords, Failure> {
+        let found = self
+            .skeleton
+            .object()
+            .maps()
+            .find(|map| map.name() == "written");
+        let map = found.ok_or_else(|| Failure::environment("these programs write no checksums"))?;
+        SharedWords::new(map.as_fd(), entries)
+    }
+
     /// The states of the `checksum` family's streams.
     pub fn streams(&self) -> Result<Option<MappedArray<Stream>>, Failure> {
         array(self.skeleton.as_ref(), "streams", SLOTS)
@@ -276,7 +299,16 @@ where
     let mut skeleton = builder.open(storage)?;
     let object = skeleton.open_object_mut();
     for mut map in object.maps_mut() {
-        match map.name().to_str().unwrap_or_default() {
+        let name = map.name().to_string_lossy().into_owned();
+        if let Some((_, fd)) = plan.shared.iter().find(|(shared, _)| *shared == name) {
+            map.reuse_fd(*fd)?;
+            continue;
+        }
+        if let Some((_, entries)) = plan.entries.iter().find(|(sized, _)| *sized == name) {
+            map.set_max_entries(*entries)?;
+            continue;
+        }
+        match name.as_str() {
             "arena" if plan.arena == 0 => map.set_autocreate(false)?,
             "arena" => map.set_max_entries(plan.arena.div_ceil(sys::page_size()) as u32)?,
             "chunks" => map.set_max_entries(plan.chunks.max(1) as u32)?,

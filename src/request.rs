@@ -88,9 +88,12 @@ pub const REFUSALS: [(&str, i32); 5] = [
     ("bpf_iter_uring_buf_new of an empty destination", 0),
 ];
 
+/// `STAGE_BLOCK`: a block is not what was written to it.
+pub const STAGE_BLOCK: u32 = 11;
+
 /// What a program was doing when it met its error.
 pub fn stage_name(stage: u32) -> &'static str {
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 12] = [
         "program",
         "bpf_iter_uring_buf_new of the source",
         "bpf_iter_uring_buf_new of the destination",
@@ -102,6 +105,7 @@ pub fn stage_name(stage: u32) -> &'static str {
         "access to a chunk",
         "more bytes than the request is about",
         "a request out of its stream's order",
+        "a block whose checksum is another one",
     ];
     NAMES.get(stage as usize).copied().unwrap_or("program")
 }

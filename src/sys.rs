@@ -208,6 +208,25 @@ pub fn block_signals() {
     }
 }
 
+/// Takes one of these signals, which must be blocked, within a time.
+pub fn wait_for_signal(signals: &[i32], time: std::time::Duration) -> Option<i32> {
+    let time = libc::timespec {
+        tv_sec: time.as_secs() as libc::time_t,
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    // SAFETY: the set is filled in before it is used, and everything lives
+    // through the calls.
+    let signal = unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time)
+    };
+    (signal > 0).then_some(signal)
+}
+
 /// The kernel's number of this thread.
 pub fn thread_id() -> i32 {
     // SAFETY: takes no pointer and cannot fail.

@@ -37,6 +37,7 @@ enum stage {
 	STAGE_ACCESS,		/* slice, read, write, copy or memset of a chunk */
 	STAGE_OVERRUN,		/* the iterator goes on after request::len bytes */
 	STAGE_ORDER,		/* request::position is not where the stream is */
+	STAGE_BLOCK,		/* a block's checksum is not the one that is kept */
 };
 
 /*

@@ -34,7 +34,8 @@ typedef __u32 __wsum;
 #define ESTALE			116
 #define EIO			5
 #define EINVAL			22
-#define EOVERFLOW		75
+#define ERANGE		34
+#define EOVERFLOW	75
 
 /* A pointer into an arena: clang casts it where it is followed. */
 #define __arena			__attribute__((address_space(1)))

@@ -21,14 +21,35 @@ static __always_inline __u64 xxh64_round(__u64 acc, __u64 input)
 	return rotate_left(acc + input * XXH_P2, 31) * XXH_P1;
 }
 
-static __always_inline void xxh64_stripe(__u64 acc[4], const void *stripe)
+/*
+ * Stripes in place. A round is eight instructions, of which the rotation that
+ * BPF lacks takes four: so both factors have to stay in registers, and the
+ * loads in their places, or a page of them ends up on the stack.
+ */
+static __always_inline void xxh64_stripes(__u64 acc[4], const void *stripes,
+					  const int count)
 {
-	const __u64 *words = stripe;
+	__u64 lanes[4] = { acc[0], acc[1], acc[2], acc[3] };
+	__u64 p1 = XXH_P1, p2 = XXH_P2;
+	const __u64 *words = stripes;
+	int i, lane;
 
-	acc[0] = xxh64_round(acc[0], words[0]);
-	acc[1] = xxh64_round(acc[1], words[1]);
-	acc[2] = xxh64_round(acc[2], words[2]);
-	acc[3] = xxh64_round(acc[3], words[3]);
+	barrier_var(p1);
+	barrier_var(p2);
+#pragma clang loop unroll(full)
+	for (i = 0; i < count; i++) {
+#pragma clang loop unroll(full)
+		for (lane = 0; lane < 4; lane++) {
+			__u64 sum = words[i * 4 + lane] * p2;
+
+			sum += lanes[lane];
+			sum = rotate_left(sum, 31) * p1;
+			barrier_var(sum);
+			lanes[lane] = sum;
+		}
+	}
+	for (lane = 0; lane < 4; lane++)
+		acc[lane] = lanes[lane];
 }
 
 static __always_inline void xxh64_init(__u64 acc[4])
@@ -62,20 +83,17 @@ static __always_inline void xxh64_page(struct walk *walk, const void *page)
 	__u32 held = walk->position & (STRIPE - 1);
 	__u32 skip = (STRIPE - held) & (STRIPE - 1);
 	const __u8 *stripes = page;
-	int i;
 
 	if (held) {
 		xxh64_keep(walk->tail, held, page, 0, skip);
-		xxh64_stripe(walk->acc, walk->tail);
+		xxh64_stripes(walk->acc, walk->tail, 1);
 	}
 	stripes += skip;
-#pragma clang loop unroll(full)
-	for (i = 0; i < CHUNK_MAX / STRIPE - 1; i++)
-		xxh64_stripe(walk->acc, stripes + i * STRIPE);
+	xxh64_stripes(walk->acc, stripes, CHUNK_MAX / STRIPE - 1);
 	if (held)
 		xxh64_keep(walk->tail, 0, page, CHUNK_MAX - held, held);
 	else
-		xxh64_stripe(walk->acc, page + CHUNK_MAX - STRIPE);
+		xxh64_stripes(walk->acc, page + CHUNK_MAX - STRIPE, 1);
 }
 
 static __always_inline void xxh64_bytes(struct walk *walk, const void *bytes,
@@ -89,12 +107,12 @@ static __always_inline void xxh64_bytes(struct walk *walk, const void *bytes,
 		return;
 	}
 	xxh64_keep(walk->tail, held, bytes, 0, skip);
-	xxh64_stripe(walk->acc, walk->tail);
+	xxh64_stripes(walk->acc, walk->tail, 1);
 	stripes = (len - skip) / STRIPE;
 	bpf_for(i, 0, stripes) {
 		if (i >= CHUNK_MAX / STRIPE)
 			break;
-		xxh64_stripe(walk->acc, bytes + skip + i * STRIPE);
+		xxh64_stripes(walk->acc, bytes + skip + i * STRIPE, 1);
 	}
 	at = skip + stripes * STRIPE;
 	xxh64_keep(walk->tail, 0, bytes, at, len - at);

@@ -10,6 +10,7 @@ mod fill;
 mod man;
 mod probe;
 mod smoke;
+mod ublk;
 
 use crate::bpf_log;
 use crate::cli::{Cli, Command, GlobalArgs, RequestArgs};
@@ -31,6 +32,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Chunks(args) => chunks::run(global, &args),
         Command::Smoke(args) => Ok(smoke::run(global, &args)?),
         Command::Client => client::run(),
+        Command::Ublk(args) => ublk::run(global, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! A block device every request of which passes through a BPF program: a
+//! checksum for each block is kept when it is written and compared when it is
+//! read.
+//!
+//! In memory ([`Backing::Memory`]) the blocks lie in an arena that the programs
+//! copy to and from. On a file ([`Backing::File`]) no byte is copied by us:
+//! the request's own pages are written to the file and read from it
+//! (WRITE_FIXED, READ_FIXED), and the program looks at them in between.
+//!
+//! [`serve`] is the whole life of a device; one thread per queue ([`server`])
+//! does the work. Requests that touch the same block are kept apart by
+//! [`locks`], [`sums`] keeps the checksums of a file through a crash.
+
+mod counters;
+mod locks;
+mod server;
+mod store;
+mod sums;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+pub use counters::Counters;
+pub use sums::Recovered;
+
+use crate::cli::Algorithm;
+use crate::error::Failure;
+use crate::kernel::Kernel;
+use crate::sys;
+use crate::ublk::{Device, DeviceOptions, Registration};
+use locks::Locks;
+use server::{Inbox, Server};
+use store::Store;
+
+/// Bytes of the largest request.
+pub const LARGEST_REQUEST: u32 = 1 << 20;
+
+/// Which checksum a block has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum BlockAlgorithm {
+    #[default]
+    Crc32c,
+    Xxh64,
+}
+
+impl BlockAlgorithm {
+    pub const ALL: [BlockAlgorithm; 2] = [BlockAlgorithm::Crc32c, BlockAlgorithm::Xxh64];
+
+    pub fn name(self) -> &'static str {
+        Algorithm::from(self).name()
+    }
+
+    /// In the file of checksums.
+    fn number(self) -> u64 {
+        match self {
+            BlockAlgorithm::Crc32c => 1,
+            BlockAlgorithm::Xxh64 => 2,
+        }
+    }
+}
+
+impl From<BlockAlgorithm> for Algorithm {
+    fn from(algorithm: BlockAlgorithm) -> Self {
+        match algorithm {
+            BlockAlgorithm::Crc32c => Algorithm::Crc32c,
+            BlockAlgorithm::Xxh64 => Algorithm::Xxh64,
+        }
+    }
+}
+
+/// Where the blocks are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backing {
+    /// In an arena, so many bytes of it; gone with the device.
+    Memory(u64),
+    /// In a file, which is as long as the device; made with this length where
+    /// it is missing.
+    File(PathBuf, Option<u64>),
+}
+
+/// How a device is made and served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    pub backing: Backing,
+    /// Bytes of a block, which has one checksum and is the least that can be
+    /// read or written: 512, 1024, 2048 or 4096.
+    pub block_size: u32,
+    pub algorithm: BlockAlgorithm,
+    pub queues: u16,
+    /// Requests in flight in each queue, up to [`MAX_DEPTH`].
+    pub depth: u16,
+    pub registration: Registration,
+    pub non_sleepable: bool,
+}
+
+/// A program has a slot for each request in flight.
+pub const MAX_DEPTH: u16 = crate::request::SLOTS as u16;
+
+/// What [`serve`] has to say, to whoever runs it.
+pub trait Observer: Sync {
+    /// Bytes of the backing file that were looked at before the device starts.
+    fn scanned(&self, bytes: u64, of: u64);
+    /// The device is there.
+    fn ready(&self, device: &Device, recovered: Option<Recovered>) -> Result<(), Failure>;
+    /// A block is not what was written to it, or a request failed.
+    fn trouble(&self, what: &str);
+    /// About once a second.
+    fn tick(&self, counters: &Counters);
+    /// SIGUSR1 came.
+    fn asked(&self, counters: &Counters);
+    /// The device has gone.
+    fn ended(&self, counters: &Counters);
+}
+
+/// Serves a device until SIGINT or SIGTERM, which it returns as
+/// [`Failure::Interrupted`] when everything is written back and the device has
+/// gone. Blocks the process's signals from here on, for good.
+pub fn serve(kernel: &Kernel, options: &Options, observer: &dyn Observer) -> Result<(), Failure> {
+    // Inherited by every thread that is started from here on.
+    sys::block_signals();
+    let scan = |at, of| {
+        observer.scanned(at, of);
+        match sys::wait_for_signal(&[libc::SIGINT, libc::SIGTERM], Duration::ZERO) {
+            Some(signal) => Err(Failure::Interrupted(signal)),
+            None => Ok(()),
+        }
+    };
+    let (store, recovered) = Store::open(options, &scan)?;
+    let device = Device::add(DeviceOptions {
+        bytes: store.bytes(),
+        block_size: options.block_size,
+        queues: options.queues,
+        depth: options.depth,
+        largest_request: LARGEST_REQUEST,
+        registration: options.registration,
+        write_cache: store.is_file(),
+        discard: true,
+    })?;
+    let shared = Shared {
+        kernel,
+        options,
+        device: &device,
+        store: &store,
+        locks: Locks::default(),
+        counters: Counters::default(),
+        inboxes: (0..options.queues)
+            .map(|_| Inbox::new())
+            .collect::<Result<_, _>>()?,
+        failed: AtomicBool::new(false),
+        observer,
+    };
+    let served = std::thread::scope(|scope| run(scope, &shared, recovered));
+    let counters = shared.counters;
+    drop(device);
+    let closed = store.close();
+    observer.ended(&counters);
+    // The first thing that went wrong is the reason for what came after it.
+    match served {
+        Err(failure @ Failure::Interrupted(_)) => closed.and(Err(failure)),
+        other => other.and(closed),
+    }
+}
+
+/// What the threads of a device have in common.
+struct Shared<'a> {
+    kernel: &'a Kernel,
+    options: &'a Options,
+    device: &'a Device,
+    store: &'a Store,
+    locks: Locks,
+    counters: Counters,
+    inboxes: Vec<Inbox>,
+    /// A queue is not served any more: the others must not wait for it.
+    failed: AtomicBool,
+    observer: &'a dyn Observer,
+}
+
+impl Shared<'_> {
+    /// Ends the service of all queues without waiting for their requests.
+    fn abandon(&self) {
+        self.failed.store(true, Ordering::SeqCst);
+        for inbox in &self.inboxes {
+            inbox.wake();
+        }
+    }
+}
+
+fn run<'scope, 'env>(
+    scope: &'scope std::thread::Scope<'scope, 'env>,
+    shared: &'env Shared<'env>,
+    recovered: Option<Recovered>,
+) -> Result<(), Failure> {
+    let (opened, ready) = channel();
+    let threads: Vec<_> = (0..shared.options.queues)
+        .map(|index| {
+            let opened = opened.clone();
+            let body = move || {
+                let served = Server::run(shared, index, || {
+                    let _ = opened.send(());
+                });
+                if served.is_err() {
+                    shared.abandon();
+                }
+                served
+            };
+            std::thread::Builder::new()
+                .name(format!("ublk-queue-{index}"))
+                .spawn_scoped(scope, body)
+        })
+        .collect();
+    drop(opened);
+    let started = threads.iter().all(Result::is_ok)
+        && (0..shared.options.queues).all(|_| ready.recv().is_ok());
+    let supervised = if started {
+        supervise(shared, recovered)
+    } else {
+        shared.abandon();
+        Ok(())
+    };
+    if supervised.is_err() && !matches!(supervised, Err(Failure::Interrupted(_))) {
+        shared.abandon();
+    }
+    let mut first = None;
+    for thread in threads {
+        let ended = match thread {
+            Ok(thread) => thread
+                .join()
+                .unwrap_or_else(|_| Err(Failure::environment("a queue's thread panicked"))),
+            Err(error) => Err(Failure::io("start a queue's thread", &error)),
+        };
+        if let Err(failure) = ended {
+            first.get_or_insert(failure);
+        }
+    }
+    match first {
+        Some(failure) => Err(failure),
+        None => supervised,
+    }
+}
+
+/// Starts the device, and waits for a reason to stop it.
+fn supervise(shared: &Shared<'_>, recovered: Option<Recovered>) -> Result<(), Failure> {
+    shared.device.start()?;
+    keep_pages_stable(shared.device);
+    shared.observer.ready(shared.device, recovered)?;
+    let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1];
+    loop {
+        let signal = sys::wait_for_signal(&signals, Duration::from_secs(1));
+        if shared.failed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        match signal {
+            Some(libc::SIGUSR1) => shared.observer.asked(&shared.counters),
+            Some(signal) => {
+                stop(shared)?;
+                return Err(Failure::Interrupted(signal));
+            }
+            None => shared.observer.tick(&shared.counters),
+        }
+    }
+}
+
+/// Stopping waits for what the page cache holds to be written back; should a
+/// queue fail meanwhile, its thread ends all of them, and the wait with them.
+fn stop(shared: &Shared<'_>) -> Result<(), Failure> {
+    let (done, waiting) = channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = done.send(shared.device.stop());
+        });
+        loop {
+            match waiting.recv_timeout(Duration::from_secs(1)) {
+                Ok(stopped) => return stopped,
+                Err(RecvTimeoutError::Timeout) => shared.observer.tick(&shared.counters),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::environment(
+                        "stop the ublk device: a thread panicked",
+                    ));
+                }
+            }
+        }
+    })
+}
+
+/// Between the checksum of a page and its write nobody may change it: for
+/// pages of the page cache the kernel sees to that when the device asks for it.
+fn keep_pages_stable(device: &Device) {
+    let path = format!("/sys/block/ublkb{}/queue/stable_writes", device.id());
+    // Where sysfs is not mounted, a page that changes in flight reads as an
+    // error, not as good.
+    let _ = std::fs::write(path, "1");
+}

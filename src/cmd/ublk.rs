@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `uringbpf ublk`
+
+use std::io::{IsTerminal, stderr};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use crate::blockdev::{Backing, Counters, Observer, Options, Recovered, serve};
+use crate::cli::{GlobalArgs, UblkArgs};
+use crate::error::Failure;
+use crate::report::Report;
+use crate::ublk::{Device, Registration, cleanup};
+
+pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
+    let report = Report::new(global)?;
+    if args.cleanup {
+        return Ok(clean_up(&report)?);
+    }
+    let backing = match (&args.backing, args.size) {
+        (Some(path), size) => Backing::File(path.clone(), size),
+        (None, Some(size)) => Backing::Memory(size),
+        (None, None) => return Err(Failure::usage("ublk: name --size or --backing").into()),
+    };
+    let options = Options {
+        backing,
+        block_size: args.block,
+        algorithm: args.algorithm,
+        queues: args.queues,
+        depth: args.depth,
+        registration: if args.register {
+            Registration::Manual
+        } else {
+            Registration::Auto
+        },
+        non_sleepable: args.non_sleepable,
+    };
+    let teller = Teller {
+        report,
+        status: status_line(global.quiet),
+    };
+    Ok(serve(&super::kernel(global)?, &options, &teller)?)
+}
+
+fn clean_up(report: &Report) -> Result<(), Failure> {
+    let removed = cleanup()?;
+    for id in &removed {
+        let human = format!("removed ublk device {id}, whose server has ended");
+        report.result("ublk", &human, json!({"event": "removed", "id": id}))?;
+    }
+    if removed.is_empty() {
+        report.result("ublk", "nothing to remove", json!({"event": "clean"}))?;
+    }
+    Ok(())
+}
+
+/// Says what the server has to say.
+struct Teller {
+    report: Report,
+    status: ProgressBar,
+}
+
+impl Teller {
+    fn counters(&self, event: &str, counters: &Counters) {
+        let mut keys = counters.json();
+        keys["event"] = json!(event);
+        let print = || self.report.data("ublk", counters.to_string(), keys);
+        // Who reads this may have gone: no reason to take the disk away.
+        let _ = self.status.suspend(print);
+    }
+}
+
+impl Observer for Teller {
+    fn scanned(&self, bytes: u64, of: u64) {
+        self.status
+            .set_message(format!("checksums: {} %", bytes * 100 / of.max(1)));
+        self.status.tick();
+    }
+
+    fn ready(&self, device: &Device, recovered: Option<Recovered>) -> Result<(), Failure> {
+        self.status.set_message(String::new());
+        if let Some(Recovered { new, old, torn }) = recovered {
+            self.trouble(&format!(
+                "the last server did not end by itself: of the blocks being written {new} are new, \
+                 {old} old, {torn} neither"
+            ));
+        }
+        let path = device.path().display().to_string();
+        let keys = json!({
+            "event": "ready",
+            "device": path,
+            "id": device.id(),
+            "bytes": device.options().bytes,
+            "recovered": recovered.map(|recovered| json!({
+                "new": recovered.new,
+                "old": recovered.old,
+                "torn": recovered.torn,
+            })),
+        });
+        self.status.suspend(|| self.report.data("ublk", path, keys))
+    }
+
+    fn trouble(&self, what: &str) {
+        self.status.suspend(|| eprintln!("uringbpf: {what}"));
+    }
+
+    fn tick(&self, counters: &Counters) {
+        self.status.set_message(counters.to_string());
+        self.status.tick();
+    }
+
+    fn asked(&self, counters: &Counters) {
+        self.counters("counters", counters);
+    }
+
+    fn ended(&self, counters: &Counters) {
+        self.status.finish_and_clear();
+        self.counters("ended", counters);
+    }
+}
+
+/// A line that is written over and over, where a person sees it.
+fn status_line(quiet: bool) -> ProgressBar {
+    if quiet || !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+        bar.set_style(style);
+    }
+    bar
+}

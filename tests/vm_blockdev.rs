@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `uringbpf ublk`, used as a disk: needs a kernel with IORING_OP_BPF and ublk
+//! zero copy.
+//!
+//! Random work comes from a seed, printed, and taken from URINGBPF_SEED;
+//! URINGBPF_KILLS says how often the server is killed under load.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use uringbpf::layout::Random;
+use uringbpf::pattern;
+
+const EIO: Option<i32> = Some(libc::EIO);
+
+fn seed() -> u64 {
+    let seed = match std::env::var("URINGBPF_SEED") {
+        Ok(text) => text.parse().expect("URINGBPF_SEED is a number"),
+        Err(_) => u64::from(std::process::id()) << 16,
+    };
+    println!("URINGBPF_SEED={seed}");
+    seed
+}
+
+/// Files of the tests lie in memory: the guest's disk is the host's.
+fn directory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").expect("a directory")
+}
+
+/// A server, and the device that it serves.
+struct Server {
+    child: Child,
+    path: PathBuf,
+}
+
+impl Server {
+    fn start(words: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
+            .arg("ublk")
+            .args(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tool starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("readable");
+        if line.is_empty() {
+            panic!("{words:?}: {}", ended(child).1);
+        }
+        Server {
+            child,
+            path: PathBuf::from(line.trim_end()),
+        }
+    }
+
+    fn on(backing: &Path, more: &[&str]) -> Self {
+        let backing = backing.to_str().expect("text");
+        Self::start(&[&["--backing", backing], more].concat())
+    }
+
+    fn open(&self) -> File {
+        open_direct(&self.path)
+    }
+
+    /// Ends it by a signal; what it said on stderr.
+    fn end(self) -> String {
+        // SAFETY: our own child, which nobody has waited for yet.
+        assert_eq!(
+            unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) },
+            0
+        );
+        let (status, said) = ended(self.child);
+        assert_eq!(status, Some(130), "{said}");
+        assert!(!self.path.exists(), "{} has gone", self.path.display());
+        said
+    }
+}
+
+fn ended(mut child: Child) -> (Option<i32>, String) {
+    let mut said = String::new();
+    let mut stderr = child.stderr.take().expect("piped");
+    stderr.read_to_string(&mut said).expect("readable");
+    (child.wait().expect("it is ours").code(), said)
+}
+
+fn open_direct(path: &Path) -> File {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(path)
+        .expect("the device opens")
+}
+
+/// Memory that O_DIRECT takes, at any multiple of 512 bytes in its page.
+struct Aligned {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    fn new(len: usize, offset: usize) -> Self {
+        let memory = vec![0; len + offset + 4096];
+        let start = memory.as_ptr().align_offset(4096) + offset;
+        Aligned { memory, start, len }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.len]
+    }
+}
+
+/// A version of a block: what a pattern's seed makes of it.
+fn fill(version: u64, block: u64, bytes: &mut [u8]) {
+    match version {
+        0 => bytes.fill(0),
+        _ => pattern::fill(version, block * bytes.len() as u64, bytes),
+    }
+}
+
+/// Random reads and writes against what must be there.
+fn exercise(file: &File, block_size: usize, versions: &mut [u64], random: &mut Random) {
+    let blocks = versions.len() as u64;
+    for round in 0..60 {
+        let first = random.below(blocks);
+        let most = (1 << 20) / block_size as u64;
+        let reach = if random.below(4) == 0 { most } else { 9 };
+        let count = 1 + random.below(reach.min(blocks - first));
+        let offset = random.below(8) as usize * 512;
+        let mut buffer = Aligned::new(count as usize * block_size, offset);
+        let at = first * block_size as u64;
+        if round % 2 == 0 {
+            let version = 1 + random.next() / 2;
+            for (index, bytes) in buffer.bytes().chunks_mut(block_size).enumerate() {
+                fill(version, first + index as u64, bytes);
+                versions[first as usize + index] = version;
+            }
+            file.write_all_at(buffer.bytes(), at).expect("written");
+        } else {
+            file.read_exact_at(buffer.bytes(), at).expect("read");
+            check(buffer.bytes(), first, block_size, versions);
+        }
+    }
+}
+
+fn check(bytes: &[u8], first: u64, block_size: usize, versions: &[u64]) {
+    let mut wanted = vec![0; block_size];
+    for (index, got) in bytes.chunks(block_size).enumerate() {
+        let block = first + index as u64;
+        fill(versions[block as usize], block, &mut wanted);
+        assert!(got == wanted, "block {block}");
+    }
+}
+
+fn check_all(file: &File, block_size: usize, versions: &[u64]) {
+    let mut buffer = Aligned::new(1 << 20, 0);
+    let blocks = (1 << 20) / block_size;
+    for first in (0..versions.len()).step_by(blocks) {
+        let count = blocks.min(versions.len() - first);
+        let bytes = &mut buffer.bytes()[..count * block_size];
+        file.read_exact_at(bytes, (first * block_size) as u64)
+            .expect("read");
+        check(bytes, first as u64, block_size, versions);
+    }
+}
+
+fn discard(file: &File, start: u64, len: u64) {
+    const BLKDISCARD: u64 = 0x1277;
+    let range = [start, len];
+    // SAFETY: a request that reads two words, which are there.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), BLKDISCARD, range.as_ptr()) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF and ublk; make test runs it in the VM"]
+fn every_kind_of_device_keeps_what_is_written() {
+    let mut random = Random(seed());
+    let directory = directory();
+    let backing = directory.path().join("backing");
+    let backing = backing.to_str().expect("text");
+    let memory = ["--size", "8M"];
+    let file = ["--size", "8M", "--backing", backing];
+    let kinds: [(&[&str], &[&str], usize); 4] = [
+        (&memory, &["--queues", "2"], 4096),
+        (
+            &memory,
+            &["--block", "512", "-a", "xxh64", "--register"],
+            512,
+        ),
+        (
+            &file,
+            &["--block", "1K", "--queues", "2", "--register"],
+            1024,
+        ),
+        (
+            &file,
+            &["--non-sleepable", "-a", "xxh64", "--depth", "3"],
+            4096,
+        ),
+    ];
+    for (place, more, block_size) in kinds {
+        let server = Server::start(&[place, more].concat());
+        let device = server.open();
+        let mut versions = vec![0; (8 << 20) / block_size];
+        exercise(&device, block_size, &mut versions, &mut random);
+        device.sync_all().expect("flushed");
+        discard(&device, 1 << 20, 1 << 20);
+        versions[(1 << 20) / block_size..(2 << 20) / block_size].fill(0);
+        check_all(&device, block_size, &versions);
+        exercise(&device, block_size, &mut versions, &mut random);
+        check_all(&device, block_size, &versions);
+        drop(device);
+        let said = server.end();
+        assert_eq!(said, "uringbpf: interrupted\n", "{more:?}");
+        // A file and its checksums are there for the next server.
+        if place.len() > 2 {
+            let server = Server::start(&[place, more].concat());
+            check_all(&server.open(), block_size, &versions);
+            server.end();
+            for path in [backing.to_string(), format!("{backing}.uringbpf-sums")] {
+                std::fs::remove_file(path).expect("removed");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF and ublk; make test runs it in the VM"]
+fn a_byte_that_was_changed_is_an_error_that_names_its_block() {
+    let mut random = Random(seed());
+    let directory = directory();
+    let backing = directory.path().join("backing");
+    let server = Server::on(&backing, &["--size", "4M"]);
+    let mut versions = vec![0; 1024];
+    exercise(&server.open(), 4096, &mut versions, &mut random);
+    server.end();
+
+    let place = random.below(4 << 20);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&backing)
+        .expect("there");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, place).expect("read");
+    byte[0] ^= 1 << random.below(8);
+    file.write_all_at(&byte, place).expect("written");
+    drop(file);
+
+    let server = Server::on(&backing, &[]);
+    let device = server.open();
+    let mut buffer = Aligned::new(4096, 0);
+    let bad = place / 4096;
+    for block in 0..1024 {
+        let read = device.read_exact_at(buffer.bytes(), block * 4096);
+        if block == bad {
+            assert_eq!(read.expect_err("changed").raw_os_error(), EIO);
+        } else {
+            read.expect("as it was");
+            check(buffer.bytes(), block, 4096, &versions);
+        }
+    }
+    // What is written anew is good again.
+    fill(77, bad, buffer.bytes());
+    device
+        .write_all_at(buffer.bytes(), bad * 4096)
+        .expect("written");
+    versions[bad as usize] = 77;
+    check_all(&device, 4096, &versions);
+    drop(device);
+    let said = server.end();
+    assert!(said.contains(&format!("block {bad} (bytes ")), "{said}");
+}
+
+/// What a writer knows of a block: the version that was answered last, and the
+/// one on its way.
+#[derive(Default)]
+struct Block {
+    answered: AtomicU64,
+    flying: AtomicU64,
+}
+
+/// Writes versions to its own blocks until the device fails.
+fn write_until_it_fails(path: &Path, blocks: &[Block], first: u64, mut random: Random) {
+    let device = open_direct(path);
+    let mut buffer = Aligned::new(4096, 512);
+    for version in (random.next() >> 1).. {
+        let index = random.below(blocks.len() as u64);
+        let block = &blocks[index as usize];
+        let number = first + index;
+        fill(version, number, buffer.bytes());
+        block.flying.store(version, Ordering::Relaxed);
+        if device.write_all_at(buffer.bytes(), number * 4096).is_err() {
+            return;
+        }
+        block.answered.store(version, Ordering::Relaxed);
+    }
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF and ublk; make test runs it in the VM"]
+fn what_was_answered_is_there_after_the_server_was_killed() {
+    let kills: u32 = std::env::var("URINGBPF_KILLS").map_or(3, |kills| {
+        kills.parse().expect("URINGBPF_KILLS is a number")
+    });
+    let mut random = Random(seed());
+    let directory = directory();
+    let backing = directory.path().join("backing");
+    let blocks: Vec<Block> = (0..1024).map(|_| Block::default()).collect();
+    for kill in 0..kills {
+        let mut server = Server::on(&backing, &["--size", "4M", "--queues", "2"]);
+        std::thread::scope(|scope| {
+            let path = &server.path;
+            for (index, own) in blocks.chunks(256).enumerate() {
+                let random = Random(random.next());
+                scope.spawn(move || write_until_it_fails(path, own, index as u64 * 256, random));
+            }
+            std::thread::sleep(Duration::from_millis(200 + random.below(800)));
+            server.child.kill().expect("it is ours");
+            server.child.wait().expect("it is ours");
+        });
+
+        let server = Server::on(&backing, &["--queues", "2"]);
+        let device = server.open();
+        let mut buffer = Aligned::new(4096, 0);
+        let mut wanted = vec![0; 4096];
+        for (number, block) in blocks.iter().enumerate() {
+            let number = number as u64;
+            let answered = block.answered.load(Ordering::Relaxed);
+            let flying = block.flying.load(Ordering::Relaxed);
+            let read = device.read_exact_at(buffer.bytes(), number * 4096);
+            if let Err(error) = read {
+                assert_ne!(answered, flying, "kill {kill}, block {number}: {error}");
+                continue;
+            }
+            fill(answered, number, &mut wanted);
+            if buffer.bytes() != wanted {
+                fill(flying, number, &mut wanted);
+                assert!(buffer.bytes() == wanted, "kill {kill}, block {number}");
+                block.answered.store(flying, Ordering::Relaxed);
+            }
+            block
+                .flying
+                .store(block.answered.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        drop(device);
+        let said = server.end();
+        assert!(
+            said.contains("the last server did not end by itself"),
+            "{said}"
+        );
+    }
+    let left: Vec<_> = std::fs::read_dir("/sys/block")
+        .expect("sysfs is mounted")
+        .filter_map(|entry| entry.expect("an entry").file_name().into_string().ok())
+        .filter(|name| name.starts_with("ublk"))
+        .collect();
+    assert_eq!(left, [""; 0], "devices that are left");
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF and ublk; make test runs it in the VM"]
+fn what_cannot_be_served_is_an_error_and_leaves_nothing() {
+    let directory = directory();
+    let path = |name: &str| {
+        directory
+            .path()
+            .join(name)
+            .to_str()
+            .expect("text")
+            .to_string()
+    };
+    let (file, odd, none) = (path("file"), path("odd"), path("none"));
+    std::fs::write(&odd, [0; 4097]).expect("written");
+    Server::on(Path::new(&file), &["--size", "1M"]).end();
+    let serving = Server::on(Path::new(&file), &[]);
+    let table: [(&[&str], i32, &str); 6] = [
+        (&["--backing", &none], 3, "ENOENT"),
+        (&["--backing", &odd], 2, "no whole blocks of 4096"),
+        (&["--backing", &file], 3, "somebody else uses this file"),
+        (&["--size", "5000"], 2, "no whole blocks of 4096"),
+        (&["--size", "5G"], 2, "at most 4 GiB"),
+        (
+            &["--size", "2M", "--backing", "/proc/self/status"],
+            3,
+            "/proc/self/status",
+        ),
+    ];
+    let run = |words: &[&str], status: i32, what: &str| {
+        let child = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
+            .arg("ublk")
+            .args(words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tool starts");
+        let (ended, said) = ended(child);
+        assert_eq!(ended, Some(status), "{words:?}: {said}");
+        assert!(said.contains(what), "{words:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{words:?}: {said}");
+    };
+    for (words, status, what) in table {
+        run(words, status, what);
+    }
+    assert!(!Path::new(&none).exists());
+    serving.end();
+    run(
+        &["--backing", &file, "-a", "xxh64"],
+        3,
+        "its checksums are crc32c",
+    );
+}
