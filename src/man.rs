@@ -16,7 +16,7 @@ macro_rules! sections {
 }
 
 /// The sections written by hand, by page: examples, and what else it needs.
-const SECTIONS: [(&str, &str); 9] = sections![
+const SECTIONS: [(&str, &str); 10] = sections![
     "uringbpf"
     "uringbpf-probe"
     "uringbpf-copy"
@@ -24,6 +24,7 @@ const SECTIONS: [(&str, &str); 9] = sections![
     "uringbpf-fill"
     "uringbpf-chunks"
     "uringbpf-smoke"
+    "uringbpf-ublk"
     "uringbpf-completions"
     "uringbpf-man"
 ];

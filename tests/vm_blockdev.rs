@@ -75,10 +75,8 @@ impl Server {
     /// Ends it by a signal; what it said on stderr.
     fn end(self) -> String {
         // SAFETY: our own child, which nobody has waited for yet.
-        assert_eq!(
-            unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) },
-            0
-        );
+        let killed = unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) };
+        assert_eq!(killed, 0);
         let (status, said) = ended(self.child);
         assert_eq!(status, Some(130), "{said}");
         assert!(!self.path.exists(), "{} has gone", self.path.display());
