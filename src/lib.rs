@@ -28,6 +28,7 @@ pub mod layout;
 pub mod man;
 pub mod memory;
 pub mod operation;
+pub mod options;
 pub mod oracle;
 pub mod pattern;
 pub mod permission;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Buffer specifications and ring options: valid when they exist.
+//! Buffer specifications: valid when they exist.
 //!
 //! A buffer is named `TYPE[:KEY=VALUE,…]`, for example
 //! `reg-vec:len=1M,iovs=5,offset=511`.
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::block_layout::SECTOR;
 use crate::layout::{Random, Shape};
+pub use crate::options::{RingOptions, SqeOptions};
 
 /// Iovecs in one buffer: the kernel's UIO_MAXIOV.
 pub const MAX_IOVECS: usize = 1024;
@@ -309,7 +310,7 @@ impl fmt::Display for BufferSpec {
 pub struct SpecError(String);
 
 impl SpecError {
-    fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         SpecError(message.into())
     }
 }
@@ -479,68 +480,6 @@ fn parse_iovecs(value: &str) -> Result<Iovecs, SpecError> {
             "iovs={value} is neither a count nor sizes (512+4096+1)"
         ))),
     }
-}
-
-/// How a ring is set up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct RingOptions {
-    pub sqpoll: bool,
-    pub defer_taskrun: bool,
-    pub single_issuer: bool,
-    pub no_sqarray: bool,
-    pub sqe128: bool,
-    pub sqe_mixed: bool,
-    pub cqe32: bool,
-    pub coop: bool,
-}
-
-impl FromStr for RingOptions {
-    type Err = SpecError;
-
-    fn from_str(text: &str) -> Result<Self, SpecError> {
-        let mut options = RingOptions::default();
-        for name in text.split(',') {
-            let option = match name {
-                "sqpoll" => &mut options.sqpoll,
-                "defer-taskrun" => &mut options.defer_taskrun,
-                "single-issuer" => &mut options.single_issuer,
-                "no-sqarray" => &mut options.no_sqarray,
-                "sqe128" => &mut options.sqe128,
-                "sqe-mixed" => &mut options.sqe_mixed,
-                "cqe32" => &mut options.cqe32,
-                "coop" => &mut options.coop,
-                _ => {
-                    return Err(SpecError::new(format!(
-                        "no ring option {name:?}; they are sqpoll, defer-taskrun, \
-                         single-issuer, no-sqarray, sqe128, sqe-mixed, cqe32, coop"
-                    )));
-                }
-            };
-            if std::mem::replace(option, true) {
-                return Err(SpecError::new(format!("{name} is given twice")));
-            }
-        }
-        if options.sqpoll && (options.defer_taskrun || options.coop) {
-            return Err(SpecError::new(
-                "sqpoll goes with neither defer-taskrun nor coop",
-            ));
-        }
-        if options.sqe128 && options.sqe_mixed {
-            return Err(SpecError::new("sqe128 does not go with sqe-mixed"));
-        }
-        // The kernel wants both; asking for one of them means the pair.
-        options.single_issuer |= options.defer_taskrun;
-        Ok(options)
-    }
-}
-
-/// How a request is submitted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SqeOptions {
-    pub asynchronous: bool,
-    pub link: bool,
-    pub hardlink: bool,
-    pub drain: bool,
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@
 //! 2. In the thread of each queue: a ring with room for the queue's depth, a
 //!    [`Table`](crate::registration::Table) on it, the BPF programs, and
 //!    [`Queue::open`], which fetches the first requests.
-//! 3. [`Device::start`], once every queue is open: `/dev/ublkbN` appears. A
-//!    kernel before 7.2 reads from it before this returns, so the queues are
-//!    served meanwhile, by other threads than the one that starts it.
+//! 3. [`Device::start`], once every queue is open: `/dev/ublkbN` appears, and
+//!    the kernel looks for partitions on it. A kernel that does so before this
+//!    returns (7.2 does not) wants the queues served meanwhile.
 //! 4. Every completion of the ring goes to [`Queue::event`]. What it does not
 //!    know is the caller's own. A [`Event::Request`] is answered at any later
 //!    time by [`Queue::complete`], in any order, from the queue's thread.
