@@ -13,7 +13,17 @@ use std::process::{Command, Stdio, exit};
 use libbpf_cargo::SkeletonBuilder;
 
 /// Every program family; `src/bpf/NAME.bpf.c` becomes `NAME.skel.rs`.
-const FAMILIES: [&str; 6] = ["attach", "blocks", "checksum", "chunks", "copy", "fill"];
+const FAMILIES: [&str; 9] = [
+    "attach",
+    "blocks",
+    "callbacks",
+    "checksum",
+    "chunks",
+    "copy",
+    "corpus",
+    "fill",
+    "several",
+];
 
 /// Newest first: what distributions call their clang packages.
 const VERSIONS: std::ops::RangeInclusive<u32> = 19..=30;

@@ -46,6 +46,13 @@ pub(crate) fn verdict() -> Option<String> {
     reason(&lines)
 }
 
+/// Everything that was said since the last [`clear`].
+pub(crate) fn text() -> String {
+    LINES
+        .lock()
+        .map_or_else(|_| String::new(), |lines| lines.join("\n"))
+}
+
 fn reason(lines: &[String]) -> Option<String> {
     let explained = lines
         .iter()

@@ -14,7 +14,9 @@ macro_rules! skeleton {
 
 skeleton!(attach);
 skeleton!(blocks);
+skeleton!(callbacks);
 skeleton!(checksum);
 skeleton!(chunks);
 skeleton!(copy);
 skeleton!(fill);
+skeleton!(several);

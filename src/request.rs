@@ -75,6 +75,33 @@ pub struct Stream {
     pub tail: [u8; 64],
 }
 
+/// What the callbacks of a request shall do, and what they saw.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Behaviour {
+    pub prep_result: i32,
+    pub issue_result: i32,
+    pub result: i32,
+    pub sets_result: u32,
+    /// Calls of prep_fn, issue_fn, fail_fn, cleanup_fn.
+    pub calls: [u32; 4],
+    /// `opf` as each of them saw it.
+    pub opf: [u32; 4],
+    pub wrong_pdu: u32,
+    pub order: u32,
+}
+
+/// Several buffers of one request: three sources and a destination.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Several {
+    pub buffers: [Descriptor; 4],
+    pub bytes: [u64; 4],
+    pub chunks: [u32; 4],
+    pub error: i32,
+    pub at: u32,
+}
+
 /// What the interface refuses, in the order of the results of `check`.
 pub const REFUSALS: [(&str, i32); 5] = [
     (
@@ -122,6 +149,13 @@ const _: () = {
     assert!(offset_of!(Request, bytes) == offset_of!(RequestInC, bytes));
     assert!(offset_of!(Request, error) == offset_of!(RequestInC, error));
     assert!(offset_of!(Request, stage) == offset_of!(RequestInC, stage));
+    assert!(size_of::<Behaviour>() == size_of::<bpf_skel::callbacks::types::behaviour>());
+    assert!(
+        offset_of!(Behaviour, wrong_pdu)
+            == offset_of!(bpf_skel::callbacks::types::behaviour, wrong_pdu)
+    );
+    assert!(size_of::<Several>() == size_of::<bpf_skel::several::types::several>());
+    assert!(offset_of!(Several, error) == offset_of!(bpf_skel::several::types::several, error));
     assert!(size_of::<Stream>() == size_of::<bpf_skel::checksum::types::stream>());
     assert!(size_of::<Chunk>() == size_of::<ChunkInC>());
     assert!(offset_of!(Chunk, valid) == offset_of!(ChunkInC, valid));

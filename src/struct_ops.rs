@@ -42,7 +42,29 @@ pub struct Ops {
 #[derive(Debug)]
 pub struct Attachment {
     _link: OwnedFd,
-    _map: OwnedFd,
+    map: OwnedFd,
+}
+
+impl Attachment {
+    /// By which the kernel knows the map.
+    pub fn map_id(&self) -> io::Result<u32> {
+        let mut info = libbpf_sys::bpf_map_info::default();
+        let mut len = size_of_val(&info) as u32;
+        // SAFETY: `info` has room for `len` bytes.
+        checked(unsafe {
+            libbpf_sys::bpf_map_get_info_by_fd(self.map.as_raw_fd(), &raw mut info, &raw mut len)
+        })?;
+        Ok(info.id)
+    }
+}
+
+/// Whether the kernel has a map of this id.
+pub fn map_exists(id: u32) -> bool {
+    // SAFETY: takes no memory.
+    let map = checked(unsafe { libbpf_sys::bpf_map_get_fd_by_id(id) });
+    // SAFETY: the kernel just returned this descriptor to us; it is closed.
+    map.map(|fd| drop(unsafe { OwnedFd::from_raw_fd(fd) }))
+        .is_ok()
 }
 
 impl ValueType {
@@ -144,7 +166,7 @@ impl ValueType {
         let map = self.map(ops)?;
         Ok(Attachment {
             _link: self.link(&map)?,
-            _map: map,
+            map,
         })
     }
 }

@@ -91,4 +91,38 @@ enum refusal {
 	REFUSALS,
 };
 
+/*
+ * What the callbacks of one request shall do, and what they saw. The program
+ * counts; user space compares.
+ */
+struct behaviour {
+	__s32 prep_result;
+	__s32 issue_result;
+	__s32 result;			/* for uring_bpf_set_result ... */
+	__u32 sets_result;		/* ... if this is not 0 */
+	__u32 preps, issues, fails, cleanups;
+	__u32 prep_opf, issue_opf, fail_opf, cleanup_opf;
+	__u32 wrong_pdu;		/* callbacks that found it changed */
+	__u32 order;			/* enum callback of each, newest lowest */
+};
+
+enum callback {
+	CALLBACK_PREP = 1,
+	CALLBACK_ISSUE,
+	CALLBACK_FAIL,
+	CALLBACK_CLEANUP,
+};
+
+/* Iterators that one request opens at once. */
+#define ITERATORS	4
+
+/* The first three are sources, the last one is a destination. */
+struct several {
+	struct io_bpf_buf_desc buffers[ITERATORS];
+	__u64 bytes[ITERATORS];		/* that each iterator handed out */
+	__u32 chunks[ITERATORS];
+	__s32 error;
+	__u32 at;			/* the iterator that it came from */
+};
+
 #endif

@@ -260,6 +260,27 @@ impl<'l> Bench<'l> {
         Ok(session)
     }
 
+    /// Whether this is a kernel of the posted series, whose known defects can
+    /// take the machine down.
+    pub fn is_posted(&self) -> bool {
+        !self.loaded.kernel.reports_iteration_errors()
+    }
+
+    /// The callbacks of a family's operation, to be attached to a ring.
+    pub fn ops(&self, family: Family, op: &str, ring: &Ring, id: u16) -> Ops {
+        let programs = self.loaded.programs(family, true);
+        Ops {
+            id,
+            ring_fd: ring.raw_fd(),
+            prep: programs
+                .program(&format!("{op}_prep"))
+                .or_else(|| programs.program("prep")),
+            issue: programs.program(&format!("{op}_issue")),
+            fail: programs.program(&format!("{op}_fail")),
+            cleanup: programs.program(&format!("{op}_cleanup")),
+        }
+    }
+
     /// A request of an operation in a slot.
     pub fn entry(&self, id: u32, slot: u64, flags: u8) -> Entry {
         Entry {

@@ -8,18 +8,28 @@
 //! [`bench`], reads the kernel's log, and goes on behind a case that took its
 //! process along. [`shrink`] makes a failure smaller, [`report`] prints.
 
+mod attach;
 mod bench;
+mod callbacks;
 pub mod case;
+mod errno_table;
 pub mod kmsg;
 mod machine;
 pub mod pairwise;
 mod place;
 mod programs;
+mod refusals;
 pub mod report;
+mod resources;
 pub mod runner;
+mod several;
 pub mod shapes;
 pub mod shrink;
+mod table;
 mod transfer;
+mod verifier;
+
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,10 +37,11 @@ use crate::cli::Format;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::kernel::Kernel;
-use bench::Loaded;
+use bench::{Bench, Loaded};
 use case::Transfer;
 use kmsg::KernelLog;
 pub use machine::Machine;
+use programs::Family;
 use report::Printer;
 use runner::{Done, Runner};
 pub use shapes::Set;
@@ -75,17 +86,25 @@ pub enum Outcome {
 
 /// One case: `group` is the line that it is counted in, `name` says what it is
 /// and is unique.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Case {
     pub group: &'static str,
     pub name: String,
     pub kind: Kind,
 }
 
+/// One check that is no request over buffers, or not only one.
+type Check = dyn Fn(&Bench<'_>) -> Result<(), Stop>;
+
+/// The same, where it needs nothing else.
+type Named = (&'static str, fn(&Bench<'_>) -> Result<(), Stop>);
+
 /// What a case runs.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Kind {
     Transfer(Transfer),
+    /// With the families that it needs.
+    Check(Rc<Check>, &'static [Family]),
     /// What this machine cannot try, and why.
     Untried(&'static str),
 }
@@ -114,6 +133,20 @@ impl Case {
         }
     }
 
+    /// A case of one of the tables.
+    fn check(
+        group: &'static str,
+        name: impl Into<String>,
+        families: &'static [Family],
+        run: impl Fn(&Bench<'_>) -> Result<(), Stop> + 'static,
+    ) -> Self {
+        Case {
+            group,
+            name: name.into(),
+            kind: Kind::Check(Rc::new(run), families),
+        }
+    }
+
     /// As it is listed, and as `--filter` and `--case` name it.
     pub fn title(&self) -> String {
         match self.kind {
@@ -138,7 +171,7 @@ pub fn run(
     let mut printer = Printer::new(format, quiet, plan.seed, cases.len())?;
     let log = KernelLog::open();
     let _huge_pages = plan.machine.reserve_huge_pages();
-    let mut families: Vec<(programs::Family, bool)> = cases.iter().flat_map(families).collect();
+    let mut families: Vec<(Family, bool)> = cases.iter().flat_map(families).collect();
     families.sort_unstable();
     families.dedup();
     let loaded = Loaded::new(kernel, &families)?;
@@ -174,9 +207,10 @@ pub fn run(
     }
 }
 
-fn families(case: &Case) -> Vec<(programs::Family, bool)> {
+fn families(case: &Case) -> Vec<(Family, bool)> {
     match &case.kind {
         Kind::Transfer(transfer) => transfer::families(transfer).to_vec(),
+        Kind::Check(_, families) => families.iter().map(|family| (*family, true)).collect(),
         Kind::Untried(_) => Vec::new(),
     }
 }
@@ -243,7 +277,17 @@ fn all(plan: &Plan) -> Vec<Case> {
         name: name.to_string(),
         kind: Kind::Untried(why),
     });
-    transfers.map(Case::transfer).chain(untried).collect()
+    transfers
+        .map(Case::transfer)
+        .chain(several::cases(plan.set, plan.seed))
+        .chain(errno_table::cases())
+        .chain(refusals::cases())
+        .chain(attach::cases())
+        .chain(callbacks::cases(plan.set))
+        .chain(verifier::cases())
+        .chain(resources::cases(plan.set))
+        .chain(untried)
+        .collect()
 }
 
 fn only(plan: &Plan, words: &str) -> Result<Case, Failure> {

@@ -32,6 +32,8 @@ pub enum Family {
     Checksum,
     Fill,
     Chunks,
+    Callbacks,
+    Several,
 }
 
 impl Family {
@@ -41,6 +43,8 @@ impl Family {
             Family::Checksum => object!("checksum"),
             Family::Fill => object!("fill"),
             Family::Chunks => object!("chunks"),
+            Family::Callbacks => object!("callbacks"),
+            Family::Several => object!("several"),
         }
     }
 
@@ -50,6 +54,8 @@ impl Family {
             Family::Checksum => "checksum",
             Family::Fill => "fill",
             Family::Chunks => "chunks",
+            Family::Callbacks => "callbacks",
+            Family::Several => "several",
         }
     }
 

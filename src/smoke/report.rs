@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::runner::Done;
+use super::table::Table;
 use super::{Case, Outcome};
 use crate::cli::Format;
 use crate::error::Failure;
@@ -40,6 +41,7 @@ pub struct Printer {
     /// Reasons for skips, and how many cases each skipped.
     skips: Vec<(String, usize)>,
     failures: Vec<String>,
+    table: Table,
     start: Instant,
 }
 
@@ -57,6 +59,7 @@ impl Printer {
             total: Count::default(),
             skips: Vec::new(),
             failures: Vec::new(),
+            table: Table::default(),
             start: Instant::now(),
         })
     }
@@ -73,6 +76,7 @@ impl Printer {
             *took += done.took;
         }
         self.total.add(&done.outcome);
+        self.table.add(case, &done.outcome);
         if let Outcome::Skip(why) = &done.outcome {
             match self.skips.iter_mut().find(|(known, _)| known == why) {
                 Some((_, count)) => *count += 1,
@@ -127,6 +131,10 @@ impl Printer {
         match self.format {
             Format::Human => {
                 if !self.quiet {
+                    for line in self.table.lines() {
+                        print(line)?;
+                    }
+                    print("")?;
                     for (why, count) in &self.skips {
                         print(format!("skipped {count}: {why}"))?;
                     }

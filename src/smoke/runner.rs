@@ -17,6 +17,8 @@ use crate::interrupt::Interrupt;
 
 /// A case takes a second at the most, but for a slow machine.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Cases that hang before the others are left out.
+const HUNG: usize = 8;
 /// A killed process that is not gone by then hangs in the kernel.
 const DEATH: Duration = Duration::from_secs(5);
 
@@ -54,7 +56,17 @@ impl Runner<'_> {
         done: &mut dyn FnMut(&mut Self, usize, Done) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         let mut next = 0;
+        let mut hung = 0;
         while next < cases.len() {
+            if hung == HUNG {
+                // Each takes its whole time limit: no more is learned.
+                for index in next..cases.len() {
+                    let why = format!("{HUNG} cases before it hung");
+                    let skipped = self.with_log((Outcome::Skip(why), Duration::ZERO));
+                    done(self, index, skipped)?;
+                }
+                return Ok(());
+            }
             let mut child =
                 Child::fork(|pipe| serve(self.loaded, &cases[next..], self.seed, pipe))?;
             let mut alive = true;
@@ -63,10 +75,12 @@ impl Runner<'_> {
                 let ended = match child.run_next(LIMIT) {
                     Some(Ended(outcome, micros, goes_on)) => {
                         alive = goes_on;
+                        hung += usize::from(!goes_on);
                         (outcome, Duration::from_micros(micros))
                     }
                     None => {
                         alive = false;
+                        hung += usize::from(child.timed_out);
                         (Outcome::Fail(child.end()), Duration::ZERO)
                     }
                 };
@@ -148,6 +162,7 @@ fn serve(loaded: &Loaded, cases: &[Case], seed: u64, mut parent: UnixStream) {
 fn execute(bench: &Bench<'_>, case: &Case, seed: u64) -> Result<(), Stop> {
     match &case.kind {
         Kind::Transfer(what) => transfer::run(bench, what, seed),
+        Kind::Check(check, _) => check(bench),
         Kind::Untried(why) => Err(Stop::Skip(why.to_string())),
     }
 }

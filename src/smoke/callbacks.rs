@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Callbacks that return anything: exactly one completion each, fail_fn for
+//! what ends without having been issued, cleanup_fn once for whatever prep_fn
+//! was called for, the pdu and the request's own flags unchanged in between.
+
+use std::time::{Duration, Instant};
+
+use super::bench::{self, Bench, Entry, Session, patience};
+use super::case::{Mode, RingMode};
+use super::programs::Family;
+use super::{Case, Set, Stop};
+use crate::errno::res_text;
+use crate::memory::MappedArray;
+use crate::request::{Behaviour, SLOTS};
+use crate::ring::Ring;
+
+/// The kernel's own errnos, which must not get to io_uring's core.
+const EIOCBQUEUED: i32 = 529;
+const ERESTARTSYS: i32 = 512;
+/// The request's own 24 bits of `bpf_op_flags`.
+const FLAGS: u32 = 0xa5_5a_f1;
+/// Of the last call, behind the completion.
+const SETTLE: Duration = Duration::from_secs(2);
+
+const RETURNED: [i32; 17] = [
+    0,
+    -libc::EPERM,
+    -libc::ENOENT,
+    -libc::EINTR,
+    -libc::EIO,
+    -libc::EAGAIN,
+    -libc::ENOMEM,
+    -libc::EFAULT,
+    -libc::EBUSY,
+    -libc::EINVAL,
+    -libc::EOPNOTSUPP,
+    -libc::ECANCELED,
+    -EIOCBQUEUED,
+    -ERESTARTSYS,
+    1,
+    4096,
+    i32::MAX,
+];
+
+/// What a callback's return value becomes.
+fn normal(returned: i32) -> i32 {
+    match returned {
+        1.. => -libc::EINVAL,
+        -530..=-512 => -libc::EINVAL,
+        returned if returned < -4095 => -libc::EINVAL,
+        returned => returned,
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    prep: i32,
+    issue: i32,
+    result: Option<i32>,
+}
+
+impl Told {
+    fn expected(self) -> i32 {
+        match (normal(self.prep), normal(self.issue)) {
+            (0, 0) => self.result.unwrap_or(0),
+            (0, issued) => issued,
+            (prepared, _) => prepared,
+        }
+    }
+
+    fn is_issued(self) -> bool {
+        normal(self.prep) == 0
+    }
+}
+
+pub fn cases(set: Set) -> Vec<Case> {
+    let none = Told {
+        prep: 0,
+        issue: 0,
+        result: None,
+    };
+    let mut told = Vec::new();
+    for returned in RETURNED {
+        let text = match returned {
+            i32::MAX => "i32::MAX".to_string(),
+            returned => res_text(returned),
+        };
+        told.push((
+            format!("prep_fn {text}"),
+            Told {
+                prep: returned,
+                ..none
+            },
+        ));
+        told.push((
+            format!("issue_fn {text}"),
+            Told {
+                issue: returned,
+                ..none
+            },
+        ));
+    }
+    for result in [
+        0,
+        1,
+        i32::MAX,
+        -1,
+        -libc::EIO,
+        -libc::EAGAIN,
+        -libc::ECANCELED,
+    ] {
+        let result = Some(result);
+        let text = result.map_or(String::new(), res_text);
+        told.push((format!("set_result {text}"), Told { result, ..none }));
+    }
+    told.push((
+        "set_result 5, issue_fn -EIO".to_string(),
+        Told {
+            issue: -libc::EIO,
+            result: Some(5),
+            ..none
+        },
+    ));
+    let modes: &[Mode] = match set {
+        Set::Quick => &[Mode::Inline, Mode::Async, Mode::Link],
+        _ => &[
+            Mode::Inline,
+            Mode::Async,
+            Mode::Link,
+            Mode::Hardlink,
+            Mode::Drain,
+        ],
+    };
+    let mut cases = Vec::new();
+    for mode in modes {
+        for (name, told) in &told {
+            let (mode, told) = (*mode, *told);
+            let name = format!("{name} mode={}", mode.name());
+            cases.push(Case::check(
+                "callbacks",
+                name,
+                &[Family::Callbacks],
+                move |bench| check(bench, told, mode),
+            ));
+        }
+    }
+    for ring in RingMode::ALL {
+        let name = format!("a cut chain ring={}", ring.name());
+        cases.push(Case::check(
+            "callbacks",
+            name,
+            &[Family::Callbacks],
+            move |bench| cut_chain(bench, *ring),
+        ));
+    }
+    cases
+}
+
+/// A ring of its own with the callbacks as id 6.
+struct Stage<'b> {
+    bench: &'b Bench<'b>,
+    map: MappedArray<Behaviour>,
+    // Detached before the ring goes.
+    _attached: crate::struct_ops::Attachment,
+    session: Session,
+}
+
+const ID: u16 = 6;
+
+impl<'b> Stage<'b> {
+    fn new(bench: &'b Bench<'b>, ring: RingMode) -> Result<Self, Stop> {
+        let ring = Ring::open(&bench.loaded.kernel, &ring.options(), 32)?;
+        let programs = bench.loaded.programs(Family::Callbacks, true);
+        let map = programs.array("behaviours", SLOTS)?;
+        let ops = bench.ops(Family::Callbacks, "callbacks", &ring, ID);
+        let attached = bench.loaded.value.attach(&ops);
+        Ok(Stage {
+            bench,
+            map: map.ok_or("the programs have no map of behaviours")?,
+            _attached: attached
+                .map_err(|error| Stop::Fail(format!("attaching the callbacks: {error}")))?,
+            session: Session::new(ring),
+        })
+    }
+
+    fn tell(&self, slot: usize, told: Told) {
+        self.map.set(
+            slot,
+            Behaviour {
+                prep_result: told.prep,
+                issue_result: told.issue,
+                result: told.result.unwrap_or(0),
+                sets_result: told.result.is_some().into(),
+                ..Behaviour::default()
+            },
+        );
+    }
+
+    fn entry(&self, slot: u64, flags: u8) -> Entry {
+        let entry = self.bench.entry(ID.into(), slot, flags);
+        Entry {
+            op_flags: entry.op_flags | FLAGS,
+            ..entry
+        }
+    }
+
+    /// Compares the calls with what they must be; the last one may come a
+    /// little behind the completion.
+    fn check_calls(&self, slot: usize, issued: bool, cut: bool) -> Vec<String> {
+        const NAMES: [&str; 4] = ["prep_fn", "issue_fn", "fail_fn", "cleanup_fn"];
+        let expected = match issued {
+            true => [1, 1, 0, 1],
+            false => [1, 0, 1, 1],
+        };
+        let until = Instant::now() + SETTLE;
+        while self.map.get(slot).calls[3] == 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let seen = self.map.get(slot);
+        let mut wrong = Vec::new();
+        for (i, name) in NAMES.iter().enumerate() {
+            // io_uring itself does not tell a request of its chain's end
+            // while it runs, only while it is submitted.
+            let untold = cut && *name == "fail_fn" && seen.calls[i] == 0;
+            if seen.calls[i] != expected[i] && !untold {
+                let (got, wanted) = (seen.calls[i], expected[i]);
+                wrong.push(format!("{name} was called {got} times, expected {wanted}"));
+            }
+            let opf = u32::from(ID) << crate::kernel::ID_SHIFT | FLAGS;
+            if seen.calls[i] > 0 && seen.opf[i] != opf {
+                wrong.push(format!(
+                    "{name} sees opf {:#x}, expected {opf:#x}",
+                    seen.opf[i]
+                ));
+            }
+        }
+        if seen.wrong_pdu > 0 {
+            wrong.push(format!(
+                "{} callbacks found the pdu changed (36 bytes, kept from prep_fn to cleanup_fn)",
+                seen.wrong_pdu
+            ));
+        }
+        let order = if issued { 0x124 } else { 0x134 };
+        if seen.calls == expected && seen.order != order {
+            wrong.push(format!("the callbacks came in the order {:x}", seen.order));
+        }
+        wrong
+    }
+}
+
+fn verdict(wrong: Vec<String>) -> Result<(), Stop> {
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(Stop::Fail(wrong.join("; "))),
+    }
+}
+
+fn check(bench: &Bench<'_>, told: Told, mode: Mode) -> Result<(), Stop> {
+    let stage = Stage::new(bench, RingMode::Plain)?;
+    stage.tell(1, told);
+    let (entries, target) = match mode {
+        Mode::Async => (vec![stage.entry(1, bench::ASYNC)], 0),
+        Mode::Link => (vec![stage.entry(1, bench::LINK), Entry::nop(0)], 0),
+        Mode::Hardlink => (vec![stage.entry(1, bench::HARDLINK), Entry::nop(0)], 0),
+        Mode::Drain => (vec![Entry::nop(0), stage.entry(1, bench::DRAIN)], 1),
+        Mode::Inline | Mode::Skip => (vec![stage.entry(1, 0)], 0),
+    };
+    let results = stage.session.run(&entries, patience(0))?;
+    let mut wrong = Vec::new();
+    let (got, expected) = (results[target].unwrap_or_default(), told.expected());
+    if got != expected {
+        wrong.push(format!(
+            "res is {}, expected {}",
+            res_text(got),
+            res_text(expected)
+        ));
+    }
+    // A request that prep_fn refuses takes its whole chain along.
+    let cut = expected < 0 && (mode == Mode::Link || mode == Mode::Hardlink && !told.is_issued());
+    if matches!(mode, Mode::Link | Mode::Hardlink) {
+        let after = results[1].unwrap_or_default();
+        let expected = if cut { -libc::ECANCELED } else { 0 };
+        if after != expected {
+            wrong.push(format!(
+                "the NOP linked behind it ends with {}, expected {}",
+                res_text(after),
+                res_text(expected)
+            ));
+        }
+    }
+    wrong.extend(stage.check_calls(1, told.is_issued(), false));
+    verdict(wrong)
+}
+
+/// A request that fails, and one behind it that is never issued.
+fn cut_chain(bench: &Bench<'_>, ring: RingMode) -> Result<(), Stop> {
+    let stage = Stage::new(bench, ring)?;
+    let told = |result| Told {
+        prep: 0,
+        issue: 0,
+        result: Some(result),
+    };
+    stage.tell(1, told(-libc::EIO));
+    stage.tell(2, told(3));
+    let entries = [stage.entry(1, bench::LINK), stage.entry(2, 0)];
+    let results = stage.session.run(&entries, patience(0))?;
+    let mut wrong = Vec::new();
+    if results != [Some(-libc::EIO), Some(-libc::ECANCELED)] {
+        let texts = results.iter();
+        let texts = texts.map(|result| result.map_or("nothing".into(), res_text));
+        let text = texts.collect::<Vec<String>>().join(", ");
+        wrong.push(format!(
+            "the chain ends with {text}, expected -EIO, -ECANCELED"
+        ));
+    }
+    wrong.extend(stage.check_calls(1, true, false));
+    wrong.extend(stage.check_calls(2, false, true));
+    verdict(wrong)
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! What requests must give back: pinned pages, memory, registered buffers, and
+//! the programs' maps. Each is used often enough that a leak shows.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use super::bench::{Bench, patience};
+use super::case::RingMode;
+use super::programs::Family;
+use super::{Case, Named, Set, Stop};
+use crate::errno::res_text;
+use crate::memory::Memory;
+use crate::registration::Table;
+use crate::request::{Descriptor, Request};
+use crate::spec::PageKind;
+
+const IOVECS: usize = 1024;
+/// Of iovec arrays of 16 KiB: a leak of each comes to 24 MiB.
+const MANY: usize = 1500;
+/// Kernel memory may grow by this much by itself.
+const NOISE: u64 = 12 << 20;
+
+pub fn cases(_set: Set) -> Vec<Case> {
+    let table: [Named; 6] = [
+        ("pinned user pages", pinned_pages),
+        ("user pages", user_pages),
+        ("iovec arrays of requests that succeed", |bench| {
+            iovecs(bench, true)
+        }),
+        ("iovec arrays of requests that fail", |bench| {
+            iovecs(bench, false)
+        }),
+        ("registered buffers", registered_buffers),
+        ("maps of requests that have ended", maps),
+    ];
+    const FAMILIES: &[Family] = &[Family::Checksum, Family::Callbacks];
+    table
+        .into_iter()
+        .map(|(name, run)| Case::check("resources", name, FAMILIES, run))
+        .collect()
+}
+
+/// Runs xor64 over a description, so many times.
+fn read(bench: &Bench<'_>, from: Descriptor, times: usize, expected: i32) -> Result<(), Stop> {
+    let session = bench.session(RingMode::Plain, false)?;
+    let id = session.id(bench.loaded, Family::Checksum, true, "xor64")?;
+    let requests = bench.loaded.programs(Family::Checksum, true).requests();
+    for _ in 0..times {
+        requests.set(
+            0,
+            Request {
+                from,
+                ..Request::default()
+            },
+        );
+        let result = session.run(&[bench.entry(id, 0, 0)], patience(64 << 20))?[0];
+        if result != Some(expected) {
+            let got = result.map_or("nothing".to_string(), res_text);
+            let expected = res_text(expected);
+            return Err(Stop::Fail(format!("res is {got}, expected {expected}")));
+        }
+    }
+    Ok(())
+}
+
+/// A number of /proc/vmstat or /proc/meminfo.
+fn number(file: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.split([' ', ':']).next() == Some(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn pins() -> Option<u64> {
+    let acquired = number("/proc/vmstat", "nr_foll_pin_acquired")?;
+    Some(acquired - number("/proc/vmstat", "nr_foll_pin_released")?)
+}
+
+fn pinned_pages(bench: &Bench<'_>) -> Result<(), Stop> {
+    const LEN: usize = 256 * 4096;
+    let Some(before) = pins() else {
+        return Err(Stop::Skip("/proc/vmstat does not count pins".into()));
+    };
+    let mut memory = Memory::anonymous(LEN, PageKind::Base)?;
+    let region = memory.region();
+    let whole = Descriptor {
+        len: LEN as u32,
+        addr: region.address(),
+        ..Descriptor::default()
+    };
+    read(bench, whole, 8, LEN as i32)?;
+    region.protect(LEN - 1..LEN, crate::memory::Protection::None)?;
+    read(bench, whole, 8, -libc::EFAULT)?;
+    let after = pins().unwrap_or(before);
+    match after > before {
+        false => Ok(()),
+        true => Err(Stop::Fail(format!(
+            "{} pins of user pages were not given back by 16 requests over 256 pages",
+            after - before
+        ))),
+    }
+}
+
+/// Pages that somebody still refers to do not become free with their mapping.
+fn user_pages(bench: &Bench<'_>) -> Result<(), Stop> {
+    const LEN: usize = 16 << 20;
+    let free = || number("/proc/meminfo", "MemFree").unwrap_or(0) << 10;
+    let round = || {
+        let mut memory = Memory::anonymous(LEN, PageKind::Base)?;
+        let whole = Descriptor {
+            len: LEN as u32,
+            addr: memory.region().address(),
+            ..Descriptor::default()
+        };
+        read(bench, whole, 1, LEN as i32)
+    };
+    round()?;
+    let before = free();
+    for _ in 0..3 {
+        round()?;
+    }
+    let lost = before.saturating_sub(free());
+    match lost > 2 * LEN as u64 {
+        false => Ok(()),
+        true => Err(Stop::Fail(format!(
+            "{} MiB are lost after requests over 48 MiB of user pages",
+            lost >> 20
+        ))),
+    }
+}
+
+fn iovecs(bench: &Bench<'_>, succeed: bool) -> Result<(), Stop> {
+    let mut memory = Memory::anonymous(4096, PageKind::Base)?;
+    let region = memory.region();
+    let session = bench.session(RingMode::Plain, false)?;
+    let table = Table::new(&session.ring, 1)?;
+    table.add_region(0, &region)?;
+    let mut array = vec![[region.address(), 1]; IOVECS];
+    if !succeed {
+        array[IOVECS - 1] = [region.address(), 4097];
+    }
+    let vec = Descriptor {
+        kind: 2,
+        len: IOVECS as u32,
+        addr: array.as_ptr() as u64,
+        ..Descriptor::default()
+    };
+    let reg_vec = Descriptor { kind: 4, ..vec };
+    let used = || number("/proc/meminfo", "SUnreclaim").unwrap_or(0) << 10;
+    let expected = if succeed {
+        IOVECS as i32
+    } else {
+        -libc::EFAULT
+    };
+    let run = |times| {
+        read(bench, reg_vec, times, expected)?;
+        match succeed {
+            true => read(bench, vec, times / 2, expected),
+            false => Ok(()),
+        }
+    };
+    run(16)?;
+    let before = used();
+    run(if succeed { MANY / 3 } else { MANY })?;
+    let allowed = if succeed { NOISE / 2 } else { NOISE };
+    let grown = used().saturating_sub(before);
+    match grown > allowed {
+        false => Ok(()),
+        true => Err(Stop::Fail(format!(
+            "kernel memory grew by {} KiB over requests with 1024 iovecs: \
+             the iovec arrays are not freed",
+            grown >> 10
+        ))),
+    }
+}
+
+/// A reference to a registered buffer keeps its pages pinned.
+fn registered_buffers(bench: &Bench<'_>) -> Result<(), Stop> {
+    const LEN: usize = 64 * 4096;
+    let status = || number("/proc/self/status", "VmPin").unwrap_or(0);
+    let before = (pins(), status());
+    for kind in [1, 4] {
+        let mut memory = Memory::anonymous(LEN, PageKind::Base)?;
+        let region = memory.region();
+        let session = bench.session(RingMode::Plain, false)?;
+        let table = Table::new(&session.ring, 1)?;
+        table.add_region(0, &region)?;
+        let iovec = [region.address(), LEN as u64];
+        let good = match kind {
+            4 => (1, iovec.as_ptr() as u64),
+            _ => (LEN as u32, region.address()),
+        };
+        let descriptor = |(len, addr)| Descriptor {
+            kind,
+            len,
+            addr,
+            ..Descriptor::default()
+        };
+        read(bench, descriptor(good), 3, LEN as i32)?;
+        let past = [region.address(), LEN as u64 + 1];
+        let bad = match kind {
+            4 => (1, past.as_ptr() as u64),
+            _ => (LEN as u32 + 1, region.address()),
+        };
+        read(bench, descriptor(bad), 3, -libc::EFAULT)?;
+        drop(table);
+        let after = (pins(), status());
+        if after > before {
+            return Err(Stop::Fail(format!(
+                "a registered buffer is still pinned when it has been unregistered \
+                 (type {kind}): VmPin {} KiB, before {} KiB",
+                after.1, before.1
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Requests hold their programs' map until they end, and no longer.
+fn maps(bench: &Bench<'_>) -> Result<(), Stop> {
+    let ring = crate::ring::Ring::open(&bench.loaded.kernel, &Default::default(), 8)?;
+    let ops = bench.ops(Family::Callbacks, "callbacks", &ring, 0);
+    let session = super::bench::Session::new(ring);
+    let programs = bench.loaded.programs(Family::Callbacks, true);
+    let map = programs.array::<crate::request::Behaviour>("behaviours", 4)?;
+    let map = map.ok_or("the programs have no map of behaviours")?;
+    let attached = bench
+        .loaded
+        .value
+        .attach(&ops)
+        .map_err(|error| Stop::Fail(format!("attaching the callbacks: {error}")))?;
+    let id = attached
+        .map_id()
+        .map_err(|error| Stop::Fail(format!("the map's id: {error}")))?;
+    for (prep, result) in [(0, 0), (0, -libc::EIO), (-libc::EIO, 0)] {
+        map.set(
+            0,
+            crate::request::Behaviour {
+                prep_result: prep,
+                result,
+                sets_result: 1,
+                ..Default::default()
+            },
+        );
+        let flags = super::bench::LINK;
+        session.run(
+            &[bench.entry(0, 0, flags), bench.entry(0, 0, 0)],
+            patience(0),
+        )?;
+    }
+    drop(attached);
+    drop(session);
+    let until = Instant::now() + Duration::from_secs(5);
+    while crate::struct_ops::map_exists(id) {
+        if Instant::now() > until {
+            return Err(
+                "the programs' map stays although its requests have ended and nothing \
+                        is attached: a reference to it is leaked"
+                    .into(),
+            );
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
