@@ -6,7 +6,7 @@ cargo := cargo
 override CMD := $(value CMD)
 export CMD
 
-.PHONY: help deps tool static initramfs deb kernel vm smoke test lint clean clean-cache
+.PHONY: help deps tool static initramfs deb kernel vm smoke bench test lint clean clean-cache
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Variables: PROFILE=default|debug BZIMAGE=FILE KDIR=DIRECTORY KERNEL_VERSION=7.2 NO_INSTALL=1'
@@ -48,6 +48,9 @@ vm: tool ## Run CMD='…' in a virtual machine on the reference kernel
 
 smoke: tool ## Run every program over every type of buffer in the virtual machine
 	@kernel/boot tests/vm/smoke
+
+bench: tool ## Count instructions per request, page and byte (FORMAT=json: one object)
+	@ICOUNT=1 kernel/boot 'uringbpf bench --yardstick $(if $(FORMAT),--format $(FORMAT))'
 
 test: deps ## Run all tests: on this machine and in the virtual machine
 	@kernel/deps test

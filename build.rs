@@ -13,8 +13,9 @@ use std::process::{Command, Stdio, exit};
 use libbpf_cargo::SkeletonBuilder;
 
 /// Every program family; `src/bpf/NAME.bpf.c` becomes `NAME.skel.rs`.
-const FAMILIES: [&str; 9] = [
+const FAMILIES: [&str; 10] = [
     "attach",
+    "bench",
     "blocks",
     "callbacks",
     "checksum",

@@ -13,6 +13,7 @@ macro_rules! skeleton {
 }
 
 skeleton!(attach);
+skeleton!(bench);
 skeleton!(blocks);
 skeleton!(callbacks);
 skeleton!(checksum);

@@ -193,6 +193,16 @@ impl<'m> Buffer<'m> {
         (self.region.address() + self.memory_offset(position)) % PAGE
     }
 
+    /// The bytes of one segment.
+    pub fn segment(&self, index: usize) -> &[u8] {
+        &self.region.bytes()[self.layout.segments[index].in_memory()]
+    }
+
+    /// The bytes of one segment, to write.
+    pub fn segment_mut(&mut self, index: usize) -> &mut [u8] {
+        &mut self.region.bytes_mut()[self.layout.segments[index].in_memory()]
+    }
+
     pub fn byte(&self, position: u64) -> u8 {
         self.region.bytes()[self.memory_offset(position) as usize]
     }

@@ -2,14 +2,16 @@
 //! The command line: the one place that names commands, options and what they
 //! mean. Help, man pages and completions come from here.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::plan::{self, Kind, Selection};
 use crate::blockdev::{BlockAlgorithm, MAX_DEPTH};
 use crate::error::Failure;
 use crate::kernel::Overrides;
-use crate::spec::{BufferSpec, RingOptions, SqeOptions, parse_size};
+use crate::spec::{BufferSpec, BufferType, RingOptions, SqeOptions, parse_size};
 use crate::ublk::Registration;
 
 /// Runs BPF programs over the buffers of io_uring requests (IORING_OP_BPF) and
@@ -46,7 +48,8 @@ pub struct GlobalArgs {
     /// Say more: causes of errors, then the verifier's log
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Use this instead of what the kernel says: opcode=N, setup-flag=VALUE
+    /// Use this instead of what the kernel says: opcode=N, setup-flag=VALUE; or do without the
+    /// kfuncs that a kernel need not have: kfuncs=off
     #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = parse_override)]
     pub kernel_flag: Vec<Override>,
 }
@@ -54,9 +57,9 @@ pub struct GlobalArgs {
 impl GlobalArgs {
     /// What clap cannot refuse: a kernel flag that is given twice.
     pub fn check(&self) -> Result<(), Failure> {
-        let opcodes = |flag: &&Override| matches!(flag, Override::Opcode(_));
-        let count = self.kernel_flag.iter().filter(opcodes).count();
-        if count > 1 || self.kernel_flag.len() - count > 1 {
+        let kinds = self.kernel_flag.iter().map(std::mem::discriminant);
+        let different: HashSet<_> = kinds.collect();
+        if different.len() < self.kernel_flag.len() {
             return Err(Failure::usage(
                 "--kernel-flag: the same flag is given twice",
             ));
@@ -70,6 +73,7 @@ impl GlobalArgs {
             match flag {
                 Override::Opcode(opcode) => overrides.opcode = Some(*opcode),
                 Override::SetupFlag(flag) => overrides.setup_flag = Some(*flag),
+                Override::WithoutKfuncs => overrides.without_kfuncs = true,
             }
         }
         overrides
@@ -90,6 +94,7 @@ pub enum Format {
 pub enum Override {
     Opcode(u8),
     SetupFlag(u32),
+    WithoutKfuncs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,6 +123,8 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Write the man pages
     Man(ManArgs),
+    /// Measure throughput and cost per request against baselines
+    Bench(BenchArgs),
 }
 
 /// How requests are made and submitted, for commands on buffers.
@@ -404,10 +411,93 @@ pub struct ManArgs {
     pub directory: PathBuf,
 }
 
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Measure only these kinds of work
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "KIND,…")]
+    pub work: Vec<Kind>,
+    /// Only these buffer types: user, fixed, vec, reg-vec, arena
+    #[arg(long = "type", value_delimiter = ',', value_name = "TYPE,…", value_parser = parse_bench_type)]
+    pub types: Vec<BufferType>,
+    /// Bytes of a request
+    #[arg(long = "size", value_delimiter = ',', value_name = "SIZE,…", value_parser = parse_bench_size)]
+    pub sizes: Vec<u64>,
+    /// Requests submitted together, 1 to 64
+    #[arg(long = "depth", value_delimiter = ',', value_name = "N,…", value_parser = parse_bench_depth)]
+    pub depths: Vec<usize>,
+    /// Link the requests that are submitted together
+    #[arg(long)]
+    pub link: bool,
+    /// Rings at once, each with a thread of its own
+    #[arg(long, value_name = "N", value_parser = parse_bench_depth)]
+    pub rings: Option<usize>,
+    /// Rounds of each case, in alternation with its baseline
+    #[arg(long, value_name = "N", default_value = "11", value_parser = parse_rounds)]
+    pub rounds: usize,
+    /// Milliseconds of a round
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub time: u64,
+    /// Draw throughput and time over size into this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Only the figures of docs/performance.md: nanoseconds, which are
+    /// instructions where the clock counts them (make bench)
+    #[arg(long, conflicts_with_all = ["work", "types", "sizes", "depths", "link", "rings", "svg"])]
+    pub yardstick: bool,
+    /// The figures per page over requests of one page to 64 MiB, as text
+    #[arg(long, conflicts_with_all = ["work", "types", "sizes", "depths", "link", "rings", "svg", "yardstick"])]
+    pub scaling: bool,
+    /// Say what changed between two runs (--format json); status 1 if anything is slower
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with_all = ["work", "types", "sizes", "depths", "link", "rings", "svg", "yardstick"])]
+    pub compare: Vec<PathBuf>,
+}
+
+impl BenchArgs {
+    pub fn selection(&self) -> Selection {
+        Selection {
+            kinds: self.work.clone(),
+            types: self.types.clone(),
+            sizes: self.sizes.clone(),
+            depths: self.depths.clone(),
+            linked: self.link,
+            rings: self.rings,
+        }
+    }
+}
+
+fn parse_bench_type(text: &str) -> Result<BufferType, String> {
+    let known = plan::TYPES.into_iter().find(|kind| kind.name() == text);
+    known.ok_or_else(|| format!("{text:?} is none of user, fixed, vec, reg-vec, arena"))
+}
+
+fn parse_bench_size(text: &str) -> Result<u64, String> {
+    bounded(text, 1, 64 << 20)
+}
+
+fn parse_bench_depth(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(depth @ 1..=64) => Ok(depth),
+        _ => Err(format!("{text} is not from 1 to 64")),
+    }
+}
+
+fn parse_rounds(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(rounds @ 1..=10_000) => Ok(rounds),
+        _ => Err(format!("{text} is not from 1 to 10000")),
+    }
+}
+
 fn parse_override(text: &str) -> Result<Override, String> {
     let (name, value) = text
         .split_once('=')
         .ok_or_else(|| format!("{text:?} is not NAME=VALUE"))?;
+    if name == "kfuncs" {
+        return match value {
+            "off" => Ok(Override::WithoutKfuncs),
+            _ => Err(format!("kfuncs={value}: only kfuncs=off has a meaning")),
+        };
+    }
     let number = parse_word(value)?;
     let range = || format!("{value} is out of range");
     match name {
@@ -419,7 +509,7 @@ fn parse_override(text: &str) -> Result<Override, String> {
             _ => Err(format!("{value} is not one bit of 32")),
         },
         _ => Err(format!(
-            "no kernel flag {name:?}; they are opcode, setup-flag"
+            "no kernel flag {name:?}; they are opcode, setup-flag, kfuncs"
         )),
     }
 }

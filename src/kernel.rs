@@ -35,6 +35,14 @@ pub const KFUNCS: [(&str, usize); 6] = [
 ];
 /// Not in the posted series: says which error ended an iteration.
 pub const ERROR_KFUNC: (&str, usize) = ("bpf_iter_uring_buf_error", 1);
+/// Not in the posted series either: whole chunks at memcpy's cost.
+pub const CHUNK_KFUNCS: [(&str, usize); 5] = [
+    ("bpf_uring_buf_copy", 5),
+    ("bpf_uring_buf_to_arena", 4),
+    ("bpf_uring_buf_from_arena", 4),
+    ("bpf_uring_buf_fill", 2),
+    ("bpf_uring_buf_crc32c", 2),
+];
 /// General kfuncs of the kernel that the programs call.
 pub const GENERAL_KFUNCS: [(&str, usize); 4] = [
     ("bpf_dynptr_slice", 4),
@@ -62,6 +70,8 @@ pub struct Overrides {
     pub opcode: Option<u8>,
     /// The flag itself, not its bit number.
     pub setup_flag: Option<u32>,
+    /// Programs do without the kfuncs that a kernel need not have.
+    pub without_kfuncs: bool,
 }
 
 /// Answers of the kernel's query interface (6.18 and later).
@@ -132,7 +142,8 @@ impl Kernel {
             .enumerators("bpf_map_type")
             .contains_key("BPF_MAP_TYPE_ARENA");
         self.has_ublk_zero_copy = types.parameters("ublk_register_io_buf").is_some();
-        let wanted = KFUNCS.iter().chain([&ERROR_KFUNC]).chain(&GENERAL_KFUNCS);
+        let optional = [&ERROR_KFUNC].into_iter().chain(&CHUNK_KFUNCS);
+        let wanted = KFUNCS.iter().chain(&GENERAL_KFUNCS).chain(optional);
         for (name, _) in wanted {
             if let Some(parameters) = types.parameters(name) {
                 self.functions.insert(name.to_string(), parameters);
@@ -368,7 +379,7 @@ mod tests {
         let kernel = Kernel {
             overrides: Overrides {
                 setup_flag: Some(1 << 7),
-                opcode: None,
+                ..Overrides::default()
             },
             ..Kernel::default()
         };

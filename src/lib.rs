@@ -9,6 +9,7 @@
 //! ([`report`]).
 
 pub mod arguments;
+pub mod bench;
 pub mod block_layout;
 pub mod blockdev;
 pub mod bpf_log;

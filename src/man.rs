@@ -16,13 +16,14 @@ macro_rules! sections {
 }
 
 /// The sections written by hand, by page: examples, and what else it needs.
-const SECTIONS: [(&str, &str); 10] = sections![
+const SECTIONS: [(&str, &str); 11] = sections![
     "uringbpf"
     "uringbpf-probe"
     "uringbpf-copy"
     "uringbpf-checksum"
     "uringbpf-fill"
     "uringbpf-chunks"
+    "uringbpf-bench"
     "uringbpf-smoke"
     "uringbpf-ublk"
     "uringbpf-completions"

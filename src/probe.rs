@@ -2,7 +2,8 @@
 //! Whether this kernel has what is needed, thing by thing.
 
 use crate::kernel::{
-    ERROR_KFUNC, FEATURE_BIT, GENERAL_KFUNCS, KFUNCS, Kernel, POSTED_SETUP_BIT, StructLayout,
+    CHUNK_KFUNCS, ERROR_KFUNC, FEATURE_BIT, GENERAL_KFUNCS, KFUNCS, Kernel, POSTED_SETUP_BIT,
+    StructLayout,
 };
 use crate::permission;
 use crate::program::{self, Family, Plan, Program, Storage};
@@ -113,11 +114,12 @@ fn from_btf(kernel: &Kernel) -> Vec<Finding> {
         ),
     ];
     findings.push(buffer_types(kernel));
-    let optional = [(ERROR_KFUNC, false)];
+    let optional = [ERROR_KFUNC].into_iter().chain(CHUNK_KFUNCS);
     let needed = KFUNCS
         .into_iter()
         .chain(GENERAL_KFUNCS)
         .map(|kfunc| (kfunc, true));
+    let optional = optional.map(|kfunc| (kfunc, false));
     for ((name, parameters), needed) in needed.chain(optional) {
         let found = kernel.functions.get(name).copied();
         let detail = found.map_or_else(String::new, |found| format!("{found} parameters"));

@@ -12,7 +12,7 @@ use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{AsRawLibbpf, Link, MapCore, OpenObject};
 
 use crate::bpf_log;
-use crate::bpf_skel::{attach, blocks, checksum, chunks, copy, fill};
+use crate::bpf_skel::{attach, bench, blocks, checksum, chunks, copy, fill};
 use crate::error::Failure;
 use crate::kernel::{IDS, Kernel, Overrides};
 use crate::memory::{MappedArray, Region, SharedWords};
@@ -31,6 +31,7 @@ const LARGEST_ARENA: u64 = 4 << 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     Attach,
+    Bench,
     Blocks,
     Checksum,
     Chunks,
@@ -47,6 +48,8 @@ pub struct Plan<'a> {
     pub arena: usize,
     /// Chunks that the `chunks` family may write down.
     pub chunks: usize,
+    /// The id of the first of the ops; the others follow.
+    pub first_id: usize,
     /// Entries of other maps, by name.
     pub entries: Vec<(&'a str, u32)>,
     /// Maps that exist already and are used in place of the family's own.
@@ -79,6 +82,7 @@ pub struct Program<'r> {
     requests: Option<MappedArray<Request>>,
     skeleton: Box<dyn Skel<'r> + 'r>,
     ops: Vec<String>,
+    first_id: usize,
     arena: Mutex<usize>,
     sleepable: bool,
     ring: PhantomData<&'r Ring>,
@@ -93,7 +97,10 @@ impl<'r> Program<'r> {
         family: Family,
         plan: &Plan<'_>,
     ) -> Result<Self, Failure> {
-        assert!(plan.ops.len() <= IDS as usize, "a ring has {IDS} ids");
+        assert!(
+            plan.first_id + plan.ops.len() <= IDS as usize,
+            "a ring has {IDS} ids"
+        );
         if plan.arena as u64 > LARGEST_ARENA {
             return Err(Failure::usage(format!(
                 "an arena of {} bytes, guards included: the kernel takes at most 4 GiB",
@@ -104,6 +111,13 @@ impl<'r> Program<'r> {
         let load = |storage, may_sleep| match family {
             Family::Attach => load(
                 attach::AttachSkelBuilder::default(),
+                storage,
+                ring,
+                plan,
+                may_sleep,
+            ),
+            Family::Bench => load(
+                bench::BenchSkelBuilder::default(),
                 storage,
                 ring,
                 plan,
@@ -175,6 +189,7 @@ impl<'r> Program<'r> {
             requests,
             skeleton,
             ops: plan.ops.iter().map(|name| name.to_string()).collect(),
+            first_id: plan.first_id,
             arena: Mutex::new(plan.arena),
             sleepable,
             ring: PhantomData,
@@ -193,7 +208,8 @@ impl<'r> Program<'r> {
     /// The id under which an operation of the plan is attached.
     pub fn id(&self, op: &str) -> u8 {
         let position = self.ops.iter().position(|name| name == op);
-        position.expect("only operations of the plan are asked for") as u8
+        let position = position.expect("only operations of the plan are asked for");
+        (self.first_id + position) as u8
     }
 
     pub fn request(&self, slot: usize) -> Request {
@@ -317,6 +333,10 @@ where
                 let value = map.initial_value_mut().expect("the section has a value");
                 value[..table.len()].copy_from_slice(&table);
             }
+            ".rodata.kfuncs" if ring.without_kfuncs() => {
+                let value = map.initial_value_mut().expect("the section has a value");
+                value.fill(1);
+            }
             name => match plan.ops.iter().position(|op| *op == name) {
                 Some(id) => {
                     let value = map
@@ -324,7 +344,7 @@ where
                         .expect("struct_ops maps have a value");
                     // Our own declaration of struct uring_bpf_ops (src/bpf/kernel.h):
                     // `unsigned short id; int ring_fd;`.
-                    value[0..2].copy_from_slice(&(id as u16).to_ne_bytes());
+                    value[0..2].copy_from_slice(&((plan.first_id + id) as u16).to_ne_bytes());
                     value[4..8].copy_from_slice(&ring.raw_fd().to_ne_bytes());
                 }
                 None if map.map_type() == libbpf_rs::MapType::StructOps => {

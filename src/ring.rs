@@ -41,6 +41,7 @@ pub struct Ring {
     features: u32,
     opcode: u8,
     polled: bool,
+    without_kfuncs: bool,
     /// Completions for somebody else than who took them from the queue.
     aside: RefCell<VecDeque<Completion>>,
 }
@@ -54,8 +55,12 @@ impl Ring {
             return Err(Failure::missing(missing));
         };
         let flag = program::setup_flag(kernel)?;
-        Self::with_flags(flag | option_flags(options), entries, opcode)
-            .map_err(|error| refused(options, &error))
+        let ring = Self::with_flags(flag | option_flags(options), entries, opcode)
+            .map_err(|error| refused(options, &error))?;
+        Ok(Ring {
+            without_kfuncs: kernel.overrides.without_kfuncs,
+            ..ring
+        })
     }
 
     /// Sets up a ring with exactly these flags.
@@ -73,8 +78,14 @@ impl Ring {
             features: params.features,
             opcode,
             polled: flags & SETUP_SQPOLL != 0,
+            without_kfuncs: false,
             aside: RefCell::default(),
         })
+    }
+
+    /// Whether its programs do without the kfuncs that a kernel need not have.
+    pub fn without_kfuncs(&self) -> bool {
+        self.without_kfuncs
     }
 
     pub fn opcode(&self) -> u8 {

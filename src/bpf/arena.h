@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The arena: memory that programs and user space share. No helper takes a
- * pointer into it, so every byte passes through a register.
+ * pointer into it, so without the kernel's own bpf_uring_buf_to_arena() every
+ * byte passes through a register.
  */
 #ifndef URINGBPF_ARENA_H
 #define URINGBPF_ARENA_H
@@ -41,6 +42,18 @@ static __always_inline void arena_to_page(void *page, __u64 address)
 {
 	__u64 __arena *from = arena_words(address);
 	__u64 *to = page;
+	int i;
+
+#pragma clang loop unroll(full)
+	for (i = 0; i < CHUNK_MAX / 8; i++)
+		to[i] = from[i];
+}
+
+/* A page from one place in the arena to another. */
+static __always_inline void page_within_arena(__u64 dest, __u64 source)
+{
+	__u64 __arena *from = arena_words(source);
+	__u64 __arena *to = arena_words(dest);
 	int i;
 
 #pragma clang loop unroll(full)

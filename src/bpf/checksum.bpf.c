@@ -32,25 +32,35 @@ struct algorithm {
 #include "xor64.h"
 #include "xxh64.h"
 
-static __always_inline int take_page(struct walk *walk, struct bpf_dynptr *chunk,
+static __always_inline int take_page(struct walk *walk,
+				     struct bpf_iter_uring_buf *iter,
 				     const struct algorithm algorithm)
 {
-	const void *page = bpf_dynptr_slice(chunk, 0, NULL, CHUNK_MAX);
+	struct bpf_dynptr chunk;
+	const void *page;
+	int error;
 
+	error = source_chunk(walk, iter, &chunk);
+	if (error)
+		return error;
+	page = bpf_dynptr_slice(&chunk, 0, NULL, CHUNK_MAX);
 	if (!page)
 		return -EIO;
 	algorithm.page(walk, page);
 	return 0;
 }
 
-static __always_inline int take_part(struct walk *walk, struct bpf_dynptr *chunk,
-				     __u32 len, const struct algorithm algorithm)
+static __always_inline int take_part(struct walk *walk,
+				     struct bpf_iter_uring_buf *iter, __u32 len,
+				     const struct algorithm algorithm)
 {
+	struct bpf_dynptr chunk;
 	int error;
 
 	if (len > CHUNK_MAX)
 		return -EIO;
-	error = bpf_dynptr_read(walk->scratch, len, chunk, 0, 0);
+	error = source_chunk(walk, iter, &chunk) ?:
+		bpf_dynptr_read(walk->scratch, len, &chunk, 0, 0);
 	if (error)
 		return error;
 	algorithm.bytes(walk, walk->scratch, len);
@@ -60,27 +70,22 @@ static __always_inline int take_part(struct walk *walk, struct bpf_dynptr *chunk
 static __always_inline void take_arena(struct walk *walk,
 				       const struct algorithm algorithm)
 {
-	__u32 pages = pages_of(walk->limit), i;
+	__u32 pages = walk->limit / CHUNK_MAX, rest, i;
 
 	use_arena();
 	bpf_for(i, 0, pages) {
-		__u64 left = walk->limit - walk->bytes;
-		__u64 from = walk->from_arena + walk->bytes;
-		__u32 len = CHUNK_MAX;
-
-		if (left >= CHUNK_MAX) {
-			arena_to_page(walk->scratch, from);
-			/* Or a page of values is kept on the stack. */
-			barrier();
-			algorithm.page(walk, walk->scratch);
-		} else {
-			len = left;
-			arena_to_scratch(walk->scratch, from, len);
-			algorithm.bytes(walk, walk->scratch, len);
-		}
-		walk->position += len;
-		walk->bytes += len;
+		arena_to_page(walk->scratch, walk->from_arena + walk->bytes);
+		/* Or a page of values is kept on the stack. */
+		barrier();
+		algorithm.page(walk, walk->scratch);
+		walk->position += CHUNK_MAX;
+		walk->bytes += CHUNK_MAX;
 	}
+	rest = walk->limit & (CHUNK_MAX - 1);
+	arena_to_scratch(walk->scratch, walk->from_arena + walk->bytes, rest);
+	algorithm.bytes(walk, walk->scratch, rest);
+	walk->position += rest;
+	walk->bytes += rest;
 }
 
 /* The stream's state, at its start or where the request before left it. */
@@ -131,46 +136,76 @@ static __always_inline int checksum(struct uring_bpf_data *data,
 	return complete(data, request, walk.bytes, error);
 }
 
-#define CHECKSUM(name)							\
+#define BODIES(name)							\
 static __always_inline int name##_take_page(struct walk *walk,		\
-					    struct bpf_dynptr *chunk)	\
+				     struct bpf_iter_uring_buf *iter)	\
 {									\
-	return take_page(walk, chunk, name##_algorithm);		\
+	return take_page(walk, iter, name##_algorithm);			\
 }									\
 									\
 static __always_inline int name##_take_part(struct walk *walk,		\
-					    struct bpf_dynptr *chunk,	\
-					    __u32 len)			\
+				     struct bpf_iter_uring_buf *iter,	\
+				     __u32 len)				\
 {									\
-	return take_part(walk, chunk, len, name##_algorithm);		\
-}									\
-									\
+	return take_part(walk, iter, len, name##_algorithm);		\
+}
+
+#define ISSUE(name, algorithm, page, part)				\
 SEC("struct_ops")							\
 int BPF_PROG(name##_issue, struct uring_bpf_data *data)		\
 {									\
-	return checksum(data, name##_algorithm, name##_take_page,	\
-			name##_take_part);				\
-}									\
-									\
-SEC("struct_ops")							\
-int BPF_PROG(name##_arena_issue, struct uring_bpf_data *data)		\
-{									\
-	return checksum(data, name##_algorithm, NULL, NULL);		\
+	return checksum(data, algorithm, page, part);			\
 }									\
 									\
 SEC(".struct_ops.link")							\
 struct uring_bpf_ops name = {						\
 	.prep_fn = (void *)prep,					\
 	.issue_fn = (void *)name##_issue,				\
-};									\
-									\
-SEC(".struct_ops.link")							\
-struct uring_bpf_ops name##_arena = {					\
-	.prep_fn = (void *)prep,					\
-	.issue_fn = (void *)name##_arena_issue,			\
 };
 
-CHECKSUM(crc32c)
+#define CHECKSUM(name)							\
+ISSUE(name, name##_algorithm, name##_take_page, name##_take_part)	\
+ISSUE(name##_arena, name##_algorithm, NULL, NULL)
+
+BODIES(crc32c)
+BODIES(xxh64)
+BODIES(adler32)
+BODIES(xor64)
+
 CHECKSUM(xxh64)
 CHECKSUM(adler32)
 CHECKSUM(xor64)
+ISSUE(crc32c_arena, crc32c_algorithm, NULL, NULL)
+/* Whatever the kernel offers: what bench compares with. */
+ISSUE(crc32c_by_table, crc32c_algorithm, crc32c_take_page, crc32c_take_part)
+
+/* By the kernel's own where it has one to offer. */
+static __always_inline int crc32c_by_kernel_part(struct walk *walk,
+						 struct bpf_iter_uring_buf *iter,
+						 __u32 len)
+{
+	walk->acc[0] = bpf_uring_buf_crc32c(iter, walk->acc[0]);
+	return 0;
+}
+
+static __always_inline int crc32c_by_kernel_page(struct walk *walk,
+						 struct bpf_iter_uring_buf *iter)
+{
+	return crc32c_by_kernel_part(walk, iter, CHUNK_MAX);
+}
+
+SEC("struct_ops")
+int BPF_PROG(crc32c_issue, struct uring_bpf_data *data)
+{
+	if (have_kfunc(bpf_uring_buf_crc32c))
+		return checksum(data, crc32c_algorithm, crc32c_by_kernel_page,
+				crc32c_by_kernel_part);
+	return checksum(data, crc32c_algorithm, crc32c_take_page,
+			crc32c_take_part);
+}
+
+SEC(".struct_ops.link")
+struct uring_bpf_ops crc32c = {
+	.prep_fn = (void *)prep,
+	.issue_fn = (void *)crc32c_issue,
+};

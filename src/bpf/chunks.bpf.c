@@ -10,21 +10,28 @@ struct {
 	__type(value, struct chunk);
 } chunks SEC(".maps");
 
-static __always_inline int record(struct walk *walk, struct bpf_dynptr *ptr,
-				  __u32 len)
+static __always_inline int record(struct walk *walk,
+				  struct bpf_iter_uring_buf *iter, __u32 len)
 {
 	__u32 index = walk->acc[0];
 	struct chunk *chunk = bpf_map_lookup_elem(&chunks, &index);
+	struct bpf_dynptr ptr;
 	const __u8 *first;
+	int error;
 
-	if (!chunk)
+	if (!chunk) {
+		walk->stage = STAGE_OVERRUN;
 		return -EOVERFLOW;
-	first = bpf_dynptr_slice(ptr, 0, NULL, 1);
+	}
+	error = source_chunk(walk, iter, &ptr);
+	if (error)
+		return error;
+	first = bpf_dynptr_slice(&ptr, 0, NULL, 1);
 	if (!first)
 		return -EIO;
 	chunk->offset = walk->bytes;
 	chunk->valid = len;
-	chunk->size = bpf_dynptr_size(ptr);
+	chunk->size = bpf_dynptr_size(&ptr);
 	/*
 	 * The verifier allows no arithmetic on the pointer, and so the address
 	 * passes through memory, where only its place in the page stays.
@@ -33,12 +40,13 @@ static __always_inline int record(struct walk *walk, struct bpf_dynptr *ptr,
 	chunk->place = *(volatile __u64 *)&chunk->place & (CHUNK_MAX - 1);
 	chunk->first = *first;
 	walk->acc[0]++;
-	return bpf_dynptr_read(&chunk->last, 1, ptr, len - 1, 0);
+	return bpf_dynptr_read(&chunk->last, 1, &ptr, len - 1, 0);
 }
 
-static __always_inline int record_page(struct walk *walk, struct bpf_dynptr *ptr)
+static __always_inline int record_page(struct walk *walk,
+				       struct bpf_iter_uring_buf *iter)
 {
-	return record(walk, ptr, CHUNK_MAX);
+	return record(walk, iter, CHUNK_MAX);
 }
 
 SEC("struct_ops")

@@ -23,10 +23,13 @@ struct walk {
 	__u64 from_arena;		/* the arena's side, when it has one */
 	__u64 to_arena;
 	__u64 acc[4];			/* the program's own */
+	enum stage stage;		/* of the error that a body returns */
 };
 
-typedef int (*page_body)(struct walk *walk, struct bpf_dynptr *chunk);
-typedef int (*part_body)(struct walk *walk, struct bpf_dynptr *chunk, __u32 len);
+/* What is done to a chunk of CHUNK_MAX bytes, and to one of any length. */
+typedef int (*page_body)(struct walk *walk, struct bpf_iter_uring_buf *iter);
+typedef int (*part_body)(struct walk *walk, struct bpf_iter_uring_buf *iter,
+			 __u32 len);
 
 /* The request's slot and scratch page, NULL when the slot is none. */
 static __always_inline struct request *start(struct uring_bpf_data *data,
@@ -57,6 +60,30 @@ static __always_inline bool valid_length(__u32 len)
 	return len - 1 < CHUNK_MAX;
 }
 
+/* The current chunk, to be read. */
+static __always_inline int source_chunk(struct walk *walk,
+					struct bpf_iter_uring_buf *iter,
+					struct bpf_dynptr *chunk)
+{
+	int error = bpf_uring_buf_dynptr(iter, chunk);
+
+	if (error)
+		walk->stage = STAGE_SOURCE_DYNPTR;
+	return error;
+}
+
+/* The current chunk, to be written. */
+static __always_inline int dest_chunk(struct walk *walk,
+				      struct bpf_iter_uring_buf *iter,
+				      struct bpf_dynptr *chunk)
+{
+	int error = bpf_uring_buf_dynptr_rdwr(iter, chunk);
+
+	if (error)
+		walk->stage = STAGE_DEST_DYNPTR;
+	return error;
+}
+
 /* Every chunk of one buffer, through page() or part(). */
 static __always_inline int for_each_chunk(struct uring_bpf_data *data,
 					  struct io_bpf_buf_desc *desc,
@@ -66,10 +93,10 @@ static __always_inline int for_each_chunk(struct uring_bpf_data *data,
 	struct request *request = walk->request;
 	const bool dest = direction == ITER_DEST;
 	struct bpf_iter_uring_buf iter;
-	struct bpf_dynptr chunk;
 	__u32 chunks = 0;
 	int *valid, error;
 
+	walk->stage = STAGE_ACCESS;
 	error = bpf_iter_uring_buf_new(&iter, data, desc, direction);
 	if (error)
 		stop(request, dest ? STAGE_DEST_NEW : STAGE_SOURCE_NEW, error);
@@ -81,18 +108,10 @@ static __always_inline int for_each_chunk(struct uring_bpf_data *data,
 			error = stop(request, STAGE_CHUNK_SIZE, -EIO);
 			break;
 		}
-		error = dest ? bpf_uring_buf_dynptr_rdwr(&iter, &chunk) :
-			       bpf_uring_buf_dynptr(&iter, &chunk);
+		error = len == CHUNK_MAX ? page(walk, &iter) :
+					   part(walk, &iter, len);
 		if (error) {
-			stop(request, dest ? STAGE_DEST_DYNPTR :
-					     STAGE_SOURCE_DYNPTR, error);
-			break;
-		}
-		error = len == CHUNK_MAX ? page(walk, &chunk) :
-					   part(walk, &chunk, len);
-		if (error) {
-			stop(request, error == -EOVERFLOW ? STAGE_OVERRUN :
-							    STAGE_ACCESS, error);
+			stop(request, walk->stage, error);
 			break;
 		}
 		walk->position += len;

@@ -8,29 +8,76 @@
 #include "check.h"
 #include "chunks.h"
 
-static __always_inline int to_arena_page(struct walk *walk,
-					 struct bpf_dynptr *chunk)
+/* The arena ends where the request does, whatever the iterator hands out. */
+static __always_inline int check_limit(struct walk *walk, __u32 len)
 {
-	const void *page = bpf_dynptr_slice(chunk, 0, NULL, CHUNK_MAX);
+	if (walk->bytes + len <= walk->limit)
+		return 0;
+	walk->stage = STAGE_OVERRUN;
+	return -EOVERFLOW;
+}
 
+/* By the kernel's own copy. */
+static __always_inline int chunk_to_arena(struct walk *walk,
+					  struct bpf_iter_uring_buf *iter,
+					  __u32 len)
+{
+	return check_limit(walk, len) ?:
+	       bpf_uring_buf_to_arena(iter, 0,
+				      (void *)(walk->to_arena + walk->bytes), len);
+}
+
+static __always_inline int page_chunk_to_arena(struct walk *walk,
+					       struct bpf_iter_uring_buf *iter)
+{
+	return chunk_to_arena(walk, iter, CHUNK_MAX);
+}
+
+static __always_inline int arena_to_chunk(struct walk *walk,
+					  struct bpf_iter_uring_buf *iter,
+					  __u32 len)
+{
+	return check_limit(walk, len) ?:
+	       bpf_uring_buf_from_arena(iter, 0,
+					(void *)(walk->from_arena + walk->bytes),
+					len);
+}
+
+static __always_inline int arena_to_page_chunk(struct walk *walk,
+					       struct bpf_iter_uring_buf *iter)
+{
+	return arena_to_chunk(walk, iter, CHUNK_MAX);
+}
+
+/* Word by word. */
+static __always_inline int to_arena_page(struct walk *walk,
+					 struct bpf_iter_uring_buf *iter)
+{
+	struct bpf_dynptr chunk;
+	const void *page;
+	int error;
+
+	error = check_limit(walk, CHUNK_MAX) ?: source_chunk(walk, iter, &chunk);
+	if (error)
+		return error;
+	page = bpf_dynptr_slice(&chunk, 0, NULL, CHUNK_MAX);
 	if (!page)
 		return -EIO;
-	if (walk->bytes + CHUNK_MAX > walk->limit)
-		return -EOVERFLOW;
 	page_to_arena(walk->to_arena + walk->bytes, page);
 	return 0;
 }
 
 static __always_inline int to_arena_part(struct walk *walk,
-					 struct bpf_dynptr *chunk, __u32 len)
+					 struct bpf_iter_uring_buf *iter,
+					 __u32 len)
 {
+	struct bpf_dynptr chunk;
 	int error;
 
 	if (len > CHUNK_MAX)
 		return -EIO;
-	if (walk->bytes + len > walk->limit)
-		return -EOVERFLOW;
-	error = bpf_dynptr_read(walk->scratch, len, chunk, 0, 0);
+	error = check_limit(walk, len) ?: source_chunk(walk, iter, &chunk) ?:
+		bpf_dynptr_read(walk->scratch, len, &chunk, 0, 0);
 	if (error)
 		return error;
 	scratch_to_arena(walk->to_arena + walk->bytes, walk->scratch, 0, len);
@@ -38,27 +85,36 @@ static __always_inline int to_arena_part(struct walk *walk,
 }
 
 static __always_inline int from_arena_page(struct walk *walk,
-					   struct bpf_dynptr *chunk)
+					   struct bpf_iter_uring_buf *iter)
 {
-	void *page = bpf_dynptr_data(chunk, 0, CHUNK_MAX);
+	struct bpf_dynptr chunk;
+	void *page;
+	int error;
 
+	error = check_limit(walk, CHUNK_MAX) ?: dest_chunk(walk, iter, &chunk);
+	if (error)
+		return error;
+	page = bpf_dynptr_data(&chunk, 0, CHUNK_MAX);
 	if (!page)
 		return -EIO;
-	if (walk->bytes + CHUNK_MAX > walk->limit)
-		return -EOVERFLOW;
 	arena_to_page(page, walk->from_arena + walk->bytes);
 	return 0;
 }
 
 static __always_inline int from_arena_part(struct walk *walk,
-					   struct bpf_dynptr *chunk, __u32 len)
+					   struct bpf_iter_uring_buf *iter,
+					   __u32 len)
 {
+	struct bpf_dynptr chunk;
+	int error;
+
 	if (len > CHUNK_MAX)
 		return -EIO;
-	if (walk->bytes + len > walk->limit)
-		return -EOVERFLOW;
+	error = check_limit(walk, len) ?: dest_chunk(walk, iter, &chunk);
+	if (error)
+		return error;
 	arena_to_scratch(walk->scratch, walk->from_arena + walk->bytes, len);
-	return bpf_dynptr_write(chunk, 0, walk->scratch, len, 0);
+	return bpf_dynptr_write(&chunk, 0, walk->scratch, len, 0);
 }
 
 SEC("struct_ops")
@@ -71,8 +127,12 @@ int BPF_PROG(to_arena_issue, struct uring_bpf_data *data)
 	if (!request)
 		return -EINVAL;
 	use_arena();
-	error = for_each_chunk(data, &request->from, ITER_SOURCE, &walk,
-			       to_arena_page, to_arena_part);
+	if (have_kfunc(bpf_uring_buf_to_arena))
+		error = for_each_chunk(data, &request->from, ITER_SOURCE, &walk,
+				       page_chunk_to_arena, chunk_to_arena);
+	else
+		error = for_each_chunk(data, &request->from, ITER_SOURCE, &walk,
+				       to_arena_page, to_arena_part);
 	return complete(data, request, walk.bytes, error);
 }
 
@@ -86,8 +146,12 @@ int BPF_PROG(from_arena_issue, struct uring_bpf_data *data)
 	if (!request)
 		return -EINVAL;
 	use_arena();
-	error = for_each_chunk(data, &request->to, ITER_DEST, &walk,
-			       from_arena_page, from_arena_part);
+	if (have_kfunc(bpf_uring_buf_from_arena))
+		error = for_each_chunk(data, &request->to, ITER_DEST, &walk,
+				       arena_to_page_chunk, arena_to_chunk);
+	else
+		error = for_each_chunk(data, &request->to, ITER_DEST, &walk,
+				       from_arena_page, from_arena_part);
 	return complete(data, request, walk.bytes, error);
 }
 
@@ -96,21 +160,44 @@ int BPF_PROG(within_arena_issue, struct uring_bpf_data *data)
 {
 	struct walk walk = {};
 	struct request *request = start(data, &walk);
-	__u32 pages, i;
+	__u32 pages, rest, i;
 
 	if (!request)
 		return -EINVAL;
 	use_arena();
-	pages = pages_of(walk.limit);
+	pages = walk.limit / CHUNK_MAX;
 	bpf_for(i, 0, pages) {
-		__u64 left = walk.limit - walk.bytes;
-		__u32 len = left < CHUNK_MAX ? left : CHUNK_MAX;
-
-		arena_to_scratch(walk.scratch, walk.from_arena + walk.bytes, len);
-		scratch_to_arena(walk.to_arena + walk.bytes, walk.scratch, 0, len);
-		walk.bytes += len;
+		page_within_arena(walk.to_arena + walk.bytes,
+				  walk.from_arena + walk.bytes);
+		walk.bytes += CHUNK_MAX;
 	}
-	return complete(data, request, walk.bytes, 0);
+	rest = walk.limit & (CHUNK_MAX - 1);
+	arena_to_scratch(walk.scratch, walk.from_arena + walk.bytes, rest);
+	scratch_to_arena(walk.to_arena + walk.bytes, walk.scratch, 0, rest);
+	return complete(data, request, walk.bytes + rest, 0);
+}
+
+/* A part of one chunk to a part of another. */
+static __always_inline int copy_part(struct request *request,
+				     struct bpf_iter_uring_buf *to, __u32 to_at,
+				     struct bpf_iter_uring_buf *from,
+				     __u32 from_at, __u32 len, const bool kfunc)
+{
+	struct bpf_dynptr source, dest;
+	int error;
+
+	if (kfunc) {
+		error = bpf_uring_buf_copy(to, to_at, from, from_at, len);
+		return error ? stop(request, STAGE_ACCESS, error) : 0;
+	}
+	error = bpf_uring_buf_dynptr(from, &source);
+	if (error)
+		return stop(request, STAGE_SOURCE_DYNPTR, error);
+	error = bpf_uring_buf_dynptr_rdwr(to, &dest);
+	if (error)
+		return stop(request, STAGE_DEST_DYNPTR, error);
+	error = bpf_dynptr_copy(&dest, to_at, &source, from_at, len);
+	return error ? stop(request, STAGE_ACCESS, error) : 0;
 }
 
 /*
@@ -119,20 +206,15 @@ int BPF_PROG(within_arena_issue, struct uring_bpf_data *data)
  * loop takes at least one new chunk. With both at the same place in their
  * pages that is one copy per page.
  */
-SEC("struct_ops")
-int BPF_PROG(between_issue, struct uring_bpf_data *data)
+static __always_inline int copy_between(struct uring_bpf_data *data,
+					struct request *request, const bool kfunc)
 {
 	__u32 from_left, to_left, from_at = 0, to_at = 0;
 	__u32 from_chunks = 0, to_chunks = 0;
 	struct bpf_iter_uring_buf from, to;
-	struct bpf_dynptr source, dest;
-	struct walk walk = {};
-	struct request *request = start(data, &walk);
 	__u64 bytes = 0;
 	int *valid, error, dest_error;
 
-	if (!request)
-		return -EINVAL;
 	error = bpf_iter_uring_buf_new(&from, data, &request->from, ITER_SOURCE);
 	if (error)
 		stop(request, STAGE_SOURCE_NEW, error);
@@ -158,21 +240,9 @@ int BPF_PROG(between_issue, struct uring_bpf_data *data)
 			error = stop(request, STAGE_CHUNK_SIZE, -EIO);
 			break;
 		}
-		error = bpf_uring_buf_dynptr(&from, &source);
-		if (error) {
-			stop(request, STAGE_SOURCE_DYNPTR, error);
+		error = copy_part(request, &to, to_at, &from, from_at, len, kfunc);
+		if (error)
 			break;
-		}
-		error = bpf_uring_buf_dynptr_rdwr(&to, &dest);
-		if (error) {
-			stop(request, STAGE_DEST_DYNPTR, error);
-			break;
-		}
-		error = bpf_dynptr_copy(&dest, to_at, &source, from_at, len);
-		if (error) {
-			stop(request, STAGE_ACCESS, error);
-			break;
-		}
 		bytes += len;
 
 		if (from_left > to_left) {
@@ -215,6 +285,18 @@ out:
 	request->source_chunks = from_chunks;
 	request->dest_chunks = to_chunks;
 	return complete(data, request, bytes, error);
+}
+
+SEC("struct_ops")
+int BPF_PROG(between_issue, struct uring_bpf_data *data)
+{
+	struct request *request = request_of(data);
+
+	if (!request)
+		return -EINVAL;
+	if (have_kfunc(bpf_uring_buf_copy))
+		return copy_between(data, request, 1);
+	return copy_between(data, request, 0);
 }
 
 #define COPY(name)							\

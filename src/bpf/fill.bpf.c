@@ -57,43 +57,58 @@ static __always_inline __u64 counter_at(struct walk *walk, struct pattern patter
 	return walk->acc[0] + (walk->position >> 3) * pattern.stride;
 }
 
-/* The first words from the one that holds position, into the scratch page. */
+/* At least so many words from the one that holds position, to scratch. */
 static __always_inline void build(struct walk *walk, __u32 count,
 				  struct pattern pattern)
 {
 	__u64 counter = counter_at(walk, pattern);
+	__u32 blocks = (count + 7) / 8, i, k;
 	__u64 *to = walk->scratch;
-	__u32 i;
 
-	bpf_for(i, 0, count) {
-		if (i >= SCRATCH_SIZE / 8)
+	bpf_for(i, 0, blocks) {
+		if (i >= SCRATCH_SIZE / 64)
 			break;
-		to[i] = pattern.value(counter);
-		counter += pattern.stride;
+#pragma clang loop unroll(full)
+		for (k = 0; k < 8; k++) {
+			to[i * 8 + k] = pattern.value(counter);
+			counter += pattern.stride;
+			barrier_var(counter);
+		}
 	}
 }
 
-static __always_inline int part(struct walk *walk, struct bpf_dynptr *chunk,
-				__u32 len, struct pattern pattern)
+static __always_inline int part(struct walk *walk,
+				struct bpf_iter_uring_buf *iter, __u32 len,
+				struct pattern pattern)
 {
 	__u32 phase = walk->position & 7;
+	struct bpf_dynptr chunk;
+	int error;
 
 	build(walk, (phase + len + 7) >> 3, pattern);
 	if (len > CHUNK_MAX)
 		return -EIO;
-	return bpf_dynptr_write(chunk, 0, walk->scratch + phase, len, 0);
+	error = dest_chunk(walk, iter, &chunk);
+	if (error)
+		return error;
+	return bpf_dynptr_write(&chunk, 0, walk->scratch + phase, len, 0);
 }
 
-static __always_inline int page(struct walk *walk, struct bpf_dynptr *chunk,
+static __always_inline int page(struct walk *walk,
+				struct bpf_iter_uring_buf *iter,
 				struct pattern pattern)
 {
 	__u64 counter = counter_at(walk, pattern);
+	struct bpf_dynptr chunk;
+	int error, i;
 	__u64 *to;
-	int i;
 
 	if (walk->position & 7)
-		return part(walk, chunk, CHUNK_MAX, pattern);
-	to = bpf_dynptr_data(chunk, 0, CHUNK_MAX);
+		return part(walk, iter, CHUNK_MAX, pattern);
+	error = dest_chunk(walk, iter, &chunk);
+	if (error)
+		return error;
+	to = bpf_dynptr_data(&chunk, 0, CHUNK_MAX);
 	if (!to)
 		return -EIO;
 #pragma clang loop unroll(full)
@@ -106,29 +121,50 @@ static __always_inline int page(struct walk *walk, struct bpf_dynptr *chunk,
 	return 0;
 }
 
-static __always_inline int byte_page(struct walk *walk, struct bpf_dynptr *chunk)
+static __always_inline int byte_part(struct walk *walk,
+				     struct bpf_iter_uring_buf *iter, __u32 len)
 {
-	return bpf_dynptr_memset(chunk, 0, CHUNK_MAX, walk->acc[0]);
+	struct bpf_dynptr chunk;
+
+	return dest_chunk(walk, iter, &chunk) ?:
+	       bpf_dynptr_memset(&chunk, 0, len, walk->acc[0]);
 }
 
-static __always_inline int byte_part(struct walk *walk, struct bpf_dynptr *chunk,
-				     __u32 len)
+static __always_inline int byte_page(struct walk *walk,
+				     struct bpf_iter_uring_buf *iter)
 {
-	return bpf_dynptr_memset(chunk, 0, len, walk->acc[0]);
+	return byte_part(walk, iter, CHUNK_MAX);
+}
+
+/* By the kernel: a chunk that begins inside the word takes it from there on. */
+static __always_inline int kernel_part(struct walk *walk,
+				       struct bpf_iter_uring_buf *iter, __u32 len)
+{
+	__u32 shift = (walk->position & 7) * 8;
+	__u64 word = walk->acc[0];
+
+	return bpf_uring_buf_fill(iter, word >> shift |
+					word << ((64 - shift) & 63));
+}
+
+static __always_inline int kernel_page(struct walk *walk,
+				       struct bpf_iter_uring_buf *iter)
+{
+	return kernel_part(walk, iter, CHUNK_MAX);
 }
 
 #define WORD_BODIES(name)						\
 static __always_inline int name##_page(struct walk *walk,		\
-				       struct bpf_dynptr *chunk)	\
+				       struct bpf_iter_uring_buf *iter)	\
 {									\
-	return page(walk, chunk, name##_pattern);			\
+	return page(walk, iter, name##_pattern);			\
 }									\
 									\
 static __always_inline int name##_part(struct walk *walk,		\
-				       struct bpf_dynptr *chunk,	\
+				       struct bpf_iter_uring_buf *iter,	\
 				       __u32 len)			\
 {									\
-	return part(walk, chunk, len, name##_pattern);			\
+	return part(walk, iter, len, name##_pattern);			\
 }
 
 WORD_BODIES(word)
@@ -136,7 +172,7 @@ WORD_BODIES(count)
 WORD_BODIES(random)
 
 static __always_inline int fill(struct uring_bpf_data *data, page_body page,
-				part_body part)
+				part_body part, struct pattern pattern)
 {
 	struct walk walk = {};
 	struct request *request = start(data, &walk);
@@ -145,35 +181,72 @@ static __always_inline int fill(struct uring_bpf_data *data, page_body page,
 	if (!request)
 		return -EINVAL;
 	walk.acc[0] = request->word;
-	error = for_each_chunk(data, &request->to, ITER_DEST, &walk, page, part);
+	if (!pattern.stride && have_kfunc(bpf_uring_buf_fill)) {
+		walk.acc[0] = pattern.value(request->word);
+		error = for_each_chunk(data, &request->to, ITER_DEST, &walk,
+				       kernel_page, kernel_part);
+	} else {
+		error = for_each_chunk(data, &request->to, ITER_DEST, &walk,
+				       page, part);
+	}
 	return complete(data, request, walk.bytes, error);
 }
 
-/* The arena has no iterator: page by page through the scratch page. */
+/* A page of words, each of which begins so many bits into a pattern's word. */
+static __always_inline void arena_page(struct walk *walk, __u32 shift,
+				       struct pattern pattern)
+{
+	__u64 counter = counter_at(walk, pattern);
+	__u64 __arena *to = arena_words(walk->to_arena);
+	__u64 now = pattern.value(counter), next;
+	int i;
+
+#pragma clang loop unroll(full)
+	for (i = 0; i < WORDS; i++) {
+		counter += pattern.stride;
+		barrier_var(counter);
+		next = pattern.value(counter);
+		to[i] = shift ? now >> shift | next << (64 - shift) : now;
+		now = next;
+	}
+}
+
+static __always_inline void advance(struct walk *walk, __u32 len)
+{
+	walk->to_arena += len;
+	walk->position += len;
+	walk->bytes += len;
+}
+
+/* The arena has no iterator; what is less than a page goes through scratch. */
 static __always_inline int fill_arena(struct uring_bpf_data *data,
 				      struct pattern pattern)
 {
 	struct walk walk = {};
 	struct request *request = start(data, &walk);
-	__u64 left = walk.limit;
-	__u32 pages, i;
+	__u32 pages, rest, phase, i;
 
 	if (!request)
 		return -EINVAL;
 	use_arena();
 	walk.acc[0] = request->word;
-	pages = pages_of(left);
-	bpf_for(i, 0, pages) {
-		__u32 len = left < CHUNK_MAX ? left : CHUNK_MAX;
-		__u32 phase = walk.position & 7;
-
-		build(&walk, (phase + len + 7) >> 3, pattern);
-		scratch_to_arena(walk.to_arena, walk.scratch, phase, len);
-		walk.to_arena += len;
-		walk.position += len;
-		walk.bytes += len;
-		left -= len;
+	phase = walk.position & 7;
+	pages = walk.limit / CHUNK_MAX;
+	if (phase) {
+		bpf_for(i, 0, pages) {
+			arena_page(&walk, phase * 8, pattern);
+			advance(&walk, CHUNK_MAX);
+		}
+	} else {
+		bpf_for(i, 0, pages) {
+			arena_page(&walk, 0, pattern);
+			advance(&walk, CHUNK_MAX);
+		}
 	}
+	rest = walk.limit & (CHUNK_MAX - 1);
+	build(&walk, (phase + rest + 7) >> 3, pattern);
+	scratch_to_arena(walk.to_arena, walk.scratch, phase, rest);
+	advance(&walk, rest);
 	return complete(data, request, walk.bytes, 0);
 }
 
@@ -181,7 +254,7 @@ static __always_inline int fill_arena(struct uring_bpf_data *data,
 SEC("struct_ops")							\
 int BPF_PROG(name##_issue, struct uring_bpf_data *data)		\
 {									\
-	return fill(data, body##_page, body##_part);			\
+	return fill(data, body##_page, body##_part, body##_pattern);	\
 }									\
 									\
 SEC("struct_ops")							\

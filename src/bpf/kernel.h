@@ -95,6 +95,25 @@ extern int bpf_uring_buf_dynptr_rdwr(struct bpf_iter_uring_buf *it__iter,
 extern int bpf_iter_uring_buf_error(const struct bpf_iter_uring_buf *it__iter)
 	__weak __ksym;
 
+
+/*
+ * Not in the posted series: whole chunks at memcpy's cost, which programs do
+ * without where they are missing. Ranges are inside of the current chunk.
+ */
+extern int bpf_uring_buf_copy(struct bpf_iter_uring_buf *to__iter, __u32 to_off,
+			      struct bpf_iter_uring_buf *from__iter,
+			      __u32 from_off, __u32 len) __weak __ksym;
+extern int bpf_uring_buf_to_arena(struct bpf_iter_uring_buf *from__iter,
+				  __u32 from_off, void *to__arena,
+				  __u32 len) __weak __ksym;
+extern int bpf_uring_buf_from_arena(struct bpf_iter_uring_buf *to__iter,
+				    __u32 to_off, void *from__arena,
+				    __u32 len) __weak __ksym;
+extern int bpf_uring_buf_fill(struct bpf_iter_uring_buf *to__iter,
+			      __u64 word) __weak __ksym;
+extern __u32 bpf_uring_buf_crc32c(struct bpf_iter_uring_buf *it__iter,
+				  __u32 crc) __weak __ksym;
+
 extern void *bpf_dynptr_slice(const struct bpf_dynptr *ptr, __u64 offset,
 			      void *buffer, __u64 buffer__szk) __ksym;
 extern __u64 bpf_dynptr_size(const struct bpf_dynptr *ptr) __ksym;

@@ -26,6 +26,12 @@ struct {
 	__type(value, __u8[SCRATCH_SIZE]);
 } scratch SEC(".maps");
 
+/* Set by the loader: do without the optional kfuncs although they are there. */
+const volatile __u32 without_kfuncs SEC(".rodata.kfuncs");
+
+/* Known at load time: the verifier removes the branch that is not taken. */
+#define have_kfunc(name)	(bpf_ksym_exists(name) && !without_kfuncs)
+
 static __always_inline __u32 slot_of(struct uring_bpf_data *data)
 {
 	return *(__u32 *)data->pdu;

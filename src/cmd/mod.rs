@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! One thin file per command.
 
+mod bench;
 mod checksum;
 mod chunks;
 mod client;
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Ublk(args) => ublk::run(global, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Bench(args) => bench::run(global, &args),
     }
 }
 

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! `uringbpf bench`
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::kernel;
+use crate::bench::compare::{self, Verdict};
+use crate::bench::record::Record;
+use crate::bench::rounds::{Timing, alternate};
+use crate::bench::{chart, plan, rings, yardstick};
+use crate::cli::{BenchArgs, GlobalArgs};
+use crate::error::Failure;
+use crate::report::{Report, print};
+
+pub fn run(global: &GlobalArgs, args: &BenchArgs) -> anyhow::Result<()> {
+    let report = Report::new(global)?;
+    match args.compare.as_slice() {
+        [before, after] => compare(&report, before, after)?,
+        _ if args.yardstick => measure_yardstick(global, &report)?,
+        _ if args.scaling => yardstick::scaling(&kernel(global)?, print)?,
+        _ => measure(global, &report, args)?,
+    }
+    Ok(())
+}
+
+fn measure(global: &GlobalArgs, report: &Report, args: &BenchArgs) -> Result<(), Failure> {
+    let kernel = kernel(global)?;
+    let timing = Timing {
+        rounds: args.rounds,
+        round: Duration::from_millis(args.time),
+    };
+    if !report.is_json() && !global.quiet {
+        print(Record::heading())?;
+    }
+    let mut records = Vec::new();
+    for case in plan::cases(&args.selection()) {
+        let rounds = rings::with_rings(&kernel, &case, |measured, baseline| {
+            alternate(&timing, measured, baseline)
+        });
+        let record = Record::new(&case, &rounds.map_err(|failure| named(failure, &case))?);
+        let keys = serde_json::to_value(&record)
+            .map_err(|error| Failure::environment(format!("write a record as JSON: {error}")))?;
+        report.data("bench", record.line(), keys)?;
+        records.push(record);
+    }
+    if let Some(path) = &args.svg {
+        std::fs::write(path, chart::svg(&records))
+            .map_err(|error| Failure::io(format!("write {}", path.display()), &error))?;
+    }
+    Ok(())
+}
+
+/// A wrong result is worth more with the case that it is of.
+fn named(failure: Failure, case: &crate::bench::case::Case) -> Failure {
+    match failure {
+        Failure::Mismatch(what) => Failure::mismatch(format!("{case}: {what}")),
+        other => other,
+    }
+}
+
+fn measure_yardstick(global: &GlobalArgs, report: &Report) -> Result<(), Failure> {
+    let kernel = kernel(global)?;
+    let figures = yardstick::measure(&kernel)?;
+    if report.is_json() {
+        // Its keys are the figures, and nothing else.
+        return print(yardstick::json(&figures).to_string());
+    }
+    for figure in &figures {
+        print(figure.line())?;
+    }
+    Ok(())
+}
+
+fn compare(report: &Report, before: &Path, after: &Path) -> Result<(), Failure> {
+    let changes = compare::compare(&compare::read(before)?, &compare::read(after)?);
+    let mut slower = 0;
+    for change in &changes {
+        slower += usize::from(matches!(change.verdict, Verdict::Slower(_)));
+        let part = match change.verdict {
+            Verdict::Slower(part) => Some(part),
+            Verdict::Faster(part) => Some(-part),
+            Verdict::Same | Verdict::Missing => None,
+        };
+        let keys = json!({
+            "name": change.name,
+            "before": change.before,
+            "after": change.after,
+            "change": part,
+            "missing": change.verdict == Verdict::Missing,
+        });
+        report.data("bench", change.line(), keys)?;
+    }
+    let different = changes
+        .iter()
+        .filter(|change| change.verdict != Verdict::Same);
+    match (different.count(), slower) {
+        (0, _) if !report.is_json() => print("no difference that is more than noise"),
+        (_, 0) => Ok(()),
+        _ => Err(Failure::mismatch(format!(
+            "{slower} of {} figures are slower than before, by more than noise",
+            changes.len()
+        ))),
+    }
+}
