@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! A file system and fio on `uringbpf ublk`: needs a kernel with IORING_OP_BPF
+//! and ublk zero copy, e2fsprogs, fio.
+//!
+//! URINGBPF_FILES says how many files are copied, URINGBPF_FIO_SECONDS how long
+//! fio writes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+use uringbpf::layout::Random;
+use uringbpf::pattern;
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+/// A server, the device that it serves, and where that is mounted.
+struct Disk {
+    server: Child,
+    path: PathBuf,
+    mounted: TempDir,
+}
+
+impl Disk {
+    fn serve(words: &[&str]) -> Self {
+        let mut server = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
+            .arg("ublk")
+            .args(words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tool starts");
+        let stdout = server.stdout.as_mut().expect("piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("text");
+        assert!(line.starts_with("/dev/ublkb"), "{words:?}: {line:?}");
+        Disk {
+            server,
+            path: PathBuf::from(line.trim_end()),
+            mounted: tempfile::tempdir_in("/dev/shm").expect("a directory"),
+        }
+    }
+
+    /// Does something with the mounted file system.
+    fn mounted<T>(&self, work: impl FnOnce(&Path) -> T) -> T {
+        let place = self.mounted.path();
+        run("mount", &[self.path.as_ref(), place]);
+        let result = work(place);
+        run("umount", &[place]);
+        result
+    }
+
+    /// Ends the server, which must have had nothing to complain of.
+    fn end(mut self) {
+        // SAFETY: our own child, which nobody has waited for yet.
+        let sent = unsafe { libc::kill(self.server.id() as i32, libc::SIGINT) };
+        assert_eq!(sent, 0);
+        let mut said = String::new();
+        let mut stderr = self.server.stderr.take().expect("piped");
+        stderr.read_to_string(&mut said).expect("text");
+        assert_eq!(self.server.wait().expect("ours").code(), Some(130));
+        assert_eq!(said, "uringbpf: interrupted\n");
+        assert!(!self.path.exists(), "the device has gone");
+    }
+}
+
+fn run(program: &str, arguments: &[&Path]) {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+}
+
+fn check(disk: &Disk) {
+    run("e2fsck", &[Path::new("-fn"), &disk.path]);
+}
+
+/// Files of many lengths, by name, in directories of a hundred.
+fn tree(count: u64) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut random = Random(count);
+    let file = |number: u64| {
+        let mut bytes = vec![0; random.below(12_000) as usize];
+        pattern::fill(number, 0, &mut bytes);
+        (PathBuf::from(format!("{}/{number}", number / 100)), bytes)
+    };
+    (0..count).map(file).collect()
+}
+
+fn write(place: &Path, tree: &BTreeMap<PathBuf, Vec<u8>>) {
+    for (name, bytes) in tree {
+        let path = place.join(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        fs::write(path, bytes).expect("written");
+    }
+}
+
+fn compare(place: &Path, tree: &BTreeMap<PathBuf, Vec<u8>>) {
+    for (name, bytes) in tree {
+        let found = fs::read(place.join(name)).expect("read");
+        assert!(found == *bytes, "{}", name.display());
+    }
+}
+
+/// Random writes, read back and verified, two jobs at sixteen requests each.
+fn fio(disk: &Disk) {
+    let seconds = number("URINGBPF_FIO_SECONDS", 2);
+    let output = Command::new("fio")
+        .arg(format!("--filename={}", disk.path.display()))
+        .arg(format!("--runtime={seconds}"))
+        .args(["--name=verify", "--rw=randwrite", "--direct=1"])
+        .args(["--ioengine=io_uring", "--iodepth=16", "--numjobs=2"])
+        .args(["--bs=4k", "--time_based"])
+        .args(["--size=32m", "--offset_increment=32m"])
+        .args(["--verify=crc32c", "--verify_fatal=1"])
+        .output()
+        .expect("fio");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let cause = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{cause}");
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF and ublk; make test runs it in the VM"]
+fn a_file_system_in_memory_keeps_its_files() {
+    let tree = tree(number("URINGBPF_FILES", 300));
+    let disk = Disk::serve(&["--size", "512M"]);
+    run("mkfs.ext4", &[Path::new("-q"), &disk.path]);
+    disk.mounted(|place| write(place, &tree));
+    check(&disk);
+    disk.mounted(|place| compare(place, &tree));
+    fio(&disk);
+    disk.end();
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF and ublk; make test runs it in the VM"]
+fn a_file_system_on_a_file_outlives_its_server() {
+    let directory = tempfile::tempdir_in("/dev/shm").expect("a directory");
+    let backing = directory.path().join("disk");
+    let backing = backing.to_str().expect("text");
+    let tree = tree(number("URINGBPF_FILES", 300));
+    let disk = Disk::serve(&["--backing", backing, "--size", "512M", "--queues", "2"]);
+    run("mkfs.ext4", &[Path::new("-q"), &disk.path]);
+    disk.mounted(|place| write(place, &tree));
+    check(&disk);
+    disk.end();
+    let disk = Disk::serve(&["--backing", backing]);
+    check(&disk);
+    disk.mounted(|place| compare(place, &tree));
+    fio(&disk);
+    disk.end();
+}
