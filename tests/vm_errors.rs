@@ -2,6 +2,7 @@
 //! What the interface refuses, and what is left behind by a process that is
 //! killed: needs a kernel with IORING_OP_BPF.
 
+use std::collections::HashSet;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -185,25 +186,42 @@ fn a_slot_that_is_none_fails_in_prep() {
     });
 }
 
-/// What a dead process could leave in the kernel: links, maps, programs, and
-/// pages that stay pinned.
-fn objects() -> (usize, usize, usize, i64) {
-    // Each CPU keeps a part of the counters until this is written to.
-    std::fs::write("/proc/sys/vm/stat_refresh", "1").expect("procfs is mounted");
-    let vmstat = std::fs::read_to_string("/proc/vmstat").expect("procfs is mounted");
-    let value = |name: &str| -> i64 {
-        let line = vmstat.lines().find_map(|line| line.strip_prefix(name));
-        line.expect("the counter is there")
-            .trim()
-            .parse()
-            .expect("a number")
-    };
-    (
-        LinkInfoIter::default().count(),
-        MapInfoIter::default().count(),
-        ProgInfoIter::default().count(),
-        value("nr_foll_pin_acquired ") - value("nr_foll_pin_released "),
-    )
+/// What a dead process could leave in the kernel: links, maps, programs (by
+/// id, which is not given twice), and the number of pages that stay pinned.
+struct Objects {
+    ids: HashSet<(&'static str, u32)>,
+    pinned: i64,
+}
+
+impl Objects {
+    fn now() -> Objects {
+        // Each CPU keeps a part of the counters until this is written to.
+        std::fs::write("/proc/sys/vm/stat_refresh", "1").expect("procfs is mounted");
+        let vmstat = std::fs::read_to_string("/proc/vmstat").expect("procfs is mounted");
+        let value = |name: &str| -> i64 {
+            let line = vmstat.lines().find_map(|line| line.strip_prefix(name));
+            line.expect("the counter is there")
+                .trim()
+                .parse()
+                .expect("a number")
+        };
+        let links = LinkInfoIter::default().map(|link| ("link", link.id));
+        let maps = MapInfoIter::default().map(|map| ("map", map.id));
+        let programs = ProgInfoIter::default().map(|program| ("program", program.id));
+        Objects {
+            ids: links.chain(maps).chain(programs).collect(),
+            pinned: value("nr_foll_pin_acquired ") - value("nr_foll_pin_released "),
+        }
+    }
+
+    /// What is there now and was not there `before`: objects, pinned pages.
+    /// What an earlier test left to the kernel may go away in between.
+    fn new_since(before: &Objects) -> (Vec<(&'static str, u32)>, i64) {
+        let now = Objects::now();
+        let mut ids: Vec<_> = now.ids.difference(&before.ids).copied().collect();
+        ids.sort();
+        (ids, (now.pinned - before.pinned).max(0))
+    }
 }
 
 /// The tool with locked memory that counts and is enough for one run only:
@@ -225,7 +243,7 @@ fn a_killed_process_leaves_nothing_behind() {
         seed.parse().expect("URINGBPF_SEED is a number")
     });
     println!("URINGBPF_SEED={seed}");
-    let before = objects();
+    let before = Objects::now();
     let mut random = Random(seed);
     let copy = ["copy", "--from", "user:len=8M", "--to", "fixed"];
     let words = [&copy[..], &["--via", "arena", "--depth", "4"]].concat();
@@ -240,10 +258,11 @@ fn a_killed_process_leaves_nothing_behind() {
     }
     // The kernel frees some of it only after a grace period.
     let end = Instant::now() + Duration::from_secs(20);
-    while objects() != before && Instant::now() < end {
+    while Objects::new_since(&before) != (vec![], 0) && Instant::now() < end {
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(objects(), before, "links, maps, programs, pinned pages");
+    let left = Objects::new_since(&before);
+    assert_eq!(left, (vec![], 0), "objects with their ids, pinned pages");
     let status = with_little_locked_memory(&copy).status();
     assert!(
         status.expect("the tool starts").success(),
