@@ -116,7 +116,11 @@ fn fio(disk: &Disk) {
         .args(["--ioengine=io_uring", "--iodepth=16", "--numjobs=2"])
         .args(["--bs=4k", "--time_based"])
         .args(["--size=32m", "--offset_increment=32m"])
-        .args(["--verify=crc32c", "--verify_fatal=1"])
+        .args([
+            "--verify=crc32c",
+            "--verify_fatal=1",
+            "--verify_state_save=0",
+        ])
         .output()
         .expect("fio");
     let said = String::from_utf8_lossy(&output.stdout);
