@@ -13,7 +13,7 @@ use std::process::{Command, Stdio, exit};
 use libbpf_cargo::SkeletonBuilder;
 
 /// Every program family; `src/bpf/NAME.bpf.c` becomes `NAME.skel.rs`.
-const FAMILIES: [&str; 10] = [
+const FAMILIES: [&str; 12] = [
     "attach",
     "bench",
     "blocks",
@@ -22,7 +22,9 @@ const FAMILIES: [&str; 10] = [
     "chunks",
     "copy",
     "corpus",
+    "event_loop",
     "fill",
+    "repro",
     "several",
 ];
 

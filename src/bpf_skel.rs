@@ -20,4 +20,5 @@ skeleton!(checksum);
 skeleton!(chunks);
 skeleton!(copy);
 skeleton!(fill);
+skeleton!(repro);
 skeleton!(several);

@@ -11,6 +11,7 @@ use crate::bench::plan::{self, Kind, Selection};
 use crate::blockdev::{BlockAlgorithm, MAX_DEPTH};
 use crate::error::Failure;
 use crate::kernel::Overrides;
+use crate::repro::catalog::{self, Defect};
 use crate::spec::{BufferSpec, BufferType, RingOptions, SqeOptions, parse_size};
 use crate::ublk::Registration;
 
@@ -37,7 +38,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct GlobalArgs {
     /// How results are printed: text for people, or one JSON object per line
     #[arg(long, value_enum, default_value_t, global = true)]
@@ -111,6 +112,14 @@ pub enum Command {
     Chunks(ChunksArgs),
     /// Test everything that this kernel's IORING_OP_BPF must do and refuse
     Smoke(SmokeArgs),
+    /// Look for the known defects of kernels with IORING_OP_BPF
+    #[command(after_help = "\
+list explains each defect in three lines; run says of each whether this kernel
+has it: present, absent, or cannot tell and why.
+
+Exit status: 0 no defect is present, 1 some are, 2 bad arguments, 3 something
+else failed, 4 the kernel lacks the opcode. What cannot be told fails nothing.")]
+    Repro(ReproArgs),
     /// Do block I/O for the commands that have kernel buffers
     #[command(hide = true)]
     Client,
@@ -356,6 +365,30 @@ pub struct SmokeArgs {
     /// Repeat a run: what it printed as its seed
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReproArgs {
+    /// What to do
+    #[arg(value_enum)]
+    pub action: ReproAction,
+    /// Only these: D1 to D14, X1
+    #[arg(value_name = "DEFECT", value_parser = catalog::named)]
+    pub defects: Vec<&'static Defect>,
+    /// Also do what can take the machine down, or leave a process behind that cannot be killed
+    #[arg(long)]
+    pub dangerous: bool,
+    /// The same as --format json
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReproAction {
+    /// Explain the defects
+    List,
+    /// Say of each whether this kernel has it
+    Run,
 }
 
 #[derive(Debug, Args)]

@@ -39,6 +39,7 @@ pub mod progress;
 pub mod queue;
 pub mod registration;
 pub mod report;
+pub mod repro;
 pub mod request;
 pub mod ring;
 pub mod smoke;

@@ -102,6 +102,22 @@ pub struct Several {
     pub at: u32,
 }
 
+/// One buffer walked to its end, and what each kfunc said on the way.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trial {
+    pub buffer: Descriptor,
+    /// What `bpf_iter_uring_buf_new` returned.
+    pub opened: i32,
+    /// Why the iteration ended, where the kernel tells.
+    pub error: i32,
+    pub bytes: u64,
+    /// The kernel's address of the request's `struct uring_bpf_ops`.
+    pub ops: u64,
+    /// Calls of fail_fn, whatever the slot: in the first.
+    pub fails: u64,
+}
+
 /// What the interface refuses, in the order of the results of `check`.
 pub const REFUSALS: [(&str, i32); 5] = [
     (
@@ -156,6 +172,8 @@ const _: () = {
     );
     assert!(size_of::<Several>() == size_of::<bpf_skel::several::types::several>());
     assert!(offset_of!(Several, error) == offset_of!(bpf_skel::several::types::several, error));
+    assert!(size_of::<Trial>() == size_of::<bpf_skel::repro::types::trial>());
+    assert!(offset_of!(Trial, fails) == offset_of!(bpf_skel::repro::types::trial, fails));
     assert!(size_of::<Stream>() == size_of::<bpf_skel::checksum::types::stream>());
     assert!(size_of::<Chunk>() == size_of::<ChunkInC>());
     assert!(offset_of!(Chunk, valid) == offset_of!(ChunkInC, valid));

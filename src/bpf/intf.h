@@ -125,4 +125,14 @@ struct several {
 	__u32 at;			/* the iterator that it came from */
 };
 
+/* One buffer walked to its end, and what each kfunc said on the way. */
+struct trial {
+	struct io_bpf_buf_desc buffer;
+	__s32 opened;			/* bpf_iter_uring_buf_new */
+	__s32 error;			/* bpf_iter_uring_buf_error, or a dynptr's */
+	__u64 bytes;			/* in all chunks */
+	__u64 ops;			/* uring_bpf_data::ops, as a number */
+	__u64 fails;			/* calls of fail_fn; those of all slots in slot 0 */
+};
+
 #endif

@@ -10,6 +10,7 @@ mod copy;
 mod fill;
 mod man;
 mod probe;
+mod repro;
 mod smoke;
 mod ublk;
 
@@ -32,6 +33,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Fill(args) => fill::run(global, &args),
         Command::Chunks(args) => chunks::run(global, &args),
         Command::Smoke(args) => Ok(smoke::run(global, &args)?),
+        Command::Repro(args) => Ok(repro::run(global, &args)?),
         Command::Client => client::run(),
         Command::Ublk(args) => ublk::run(global, &args),
         Command::Completions(args) => completions::run(&args),

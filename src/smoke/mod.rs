@@ -9,7 +9,7 @@
 //! process along. [`shrink`] makes a failure smaller, [`report`] prints.
 
 mod attach;
-mod bench;
+pub(crate) mod bench;
 mod callbacks;
 pub mod case;
 mod errno_table;
@@ -17,7 +17,7 @@ pub mod kmsg;
 mod machine;
 pub mod pairwise;
 mod place;
-mod programs;
+pub(crate) mod programs;
 mod refusals;
 pub mod report;
 mod resources;
@@ -27,7 +27,7 @@ pub mod shapes;
 pub mod shrink;
 mod table;
 mod transfer;
-mod verifier;
+pub(crate) mod verifier;
 
 use std::rc::Rc;
 

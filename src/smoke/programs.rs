@@ -34,6 +34,7 @@ pub enum Family {
     Chunks,
     Callbacks,
     Several,
+    Repro,
 }
 
 impl Family {
@@ -45,6 +46,7 @@ impl Family {
             Family::Chunks => object!("chunks"),
             Family::Callbacks => object!("callbacks"),
             Family::Several => object!("several"),
+            Family::Repro => object!("repro"),
         }
     }
 
@@ -56,6 +58,7 @@ impl Family {
             Family::Chunks => "chunks",
             Family::Callbacks => "callbacks",
             Family::Several => "several",
+            Family::Repro => "repro",
         }
     }
 

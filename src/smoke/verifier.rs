@@ -138,7 +138,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Loads one program of the corpus alone.
-fn load(program: &str) -> Result<(), libbpf_rs::Error> {
+pub(crate) fn load(program: &str) -> Result<(), libbpf_rs::Error> {
     bpf_log::clear();
     let mut open = ObjectBuilder::default().open_memory(CORPUS)?;
     let wanted = format!("o_{program}");
