@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Defects of the iterators over buffers: D1, D2, D3, D8, D9, D10, X1.
+//! Defects of the iterators over buffers: D1, D3, D8, D9, D10, X1.
 
 use std::fs;
 use std::io::Write;
@@ -21,9 +21,9 @@ use crate::sys;
 /// `enum io_bpf_buf_type`
 const VEC: u8 = 2;
 const KFIXED: u8 = 3;
-const REG_VEC: u8 = 4;
+pub const REG_VEC: u8 = 4;
 
-const PAGE: usize = 4096;
+pub const PAGE: usize = 4096;
 
 fn user(addr: u64, len: usize) -> Descriptor {
     Descriptor {
@@ -33,7 +33,7 @@ fn user(addr: u64, len: usize) -> Descriptor {
     }
 }
 
-fn iovecs(kind: u8, iovecs: &[[u64; 2]]) -> Descriptor {
+pub fn iovecs(kind: u8, iovecs: &[[u64; 2]]) -> Descriptor {
     Descriptor {
         kind,
         len: iovecs.len() as u32,
@@ -43,7 +43,7 @@ fn iovecs(kind: u8, iovecs: &[[u64; 2]]) -> Descriptor {
 }
 
 /// What a trial came to, in words.
-fn outcome(trial: &Trial) -> String {
+pub fn outcome(trial: &Trial) -> String {
     match (trial.opened, trial.error) {
         (0, 0) => format!("{} bytes", trial.bytes),
         (0, error) => format!("{} bytes, then {}", trial.bytes, res_text(error)),
@@ -51,7 +51,7 @@ fn outcome(trial: &Trial) -> String {
     }
 }
 
-fn has_all(trial: &Trial, len: usize) -> bool {
+pub fn has_all(trial: &Trial, len: usize) -> bool {
     (trial.opened, trial.error, trial.bytes) == (0, 0, len as u64)
 }
 
@@ -114,69 +114,6 @@ pub fn sleeps(kernel: &Kernel, attempt: &Attempt) -> Result<Verdict, Failure> {
     Ok(attempt.absent(
         "absent pages and iovecs are refused to non-sleepable programs, present ones are not",
     ))
-}
-
-/// D2
-pub fn leaks_iovecs(kernel: &Kernel, attempt: &Attempt) -> Result<Verdict, Failure> {
-    const IOVECS: usize = 1024;
-    const TIMES: usize = 512;
-    /// 16 KiB each.
-    const LEAKED: u64 = (TIMES * IOVECS * size_of::<[u64; 2]>()) as u64;
-    let unreclaimable = || {
-        let text = fs::read_to_string("/proc/meminfo").ok()?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("SUnreclaim:"))?;
-        let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-        Some(kib << 10)
-    };
-    if unreclaimable().is_none() {
-        return Ok(attempt.cannot_tell(
-            "/proc/meminfo has no SUnreclaim (CONFIG_PROC_FS); CONFIG_DEBUG_KMEMLEAK would show it",
-        ));
-    }
-    let walker = Walker::new(kernel, "read")?;
-    let mut memory = Memory::anonymous(PAGE, PageKind::Base)?;
-    let region = memory.region();
-    let table = Table::new(&walker.ring, 1)?;
-    table.add_region(0, &region)?;
-    let mut array = vec![[region.address(), 1]; IOVECS];
-    let good = walker.walk(iovecs(REG_VEC, &array))?;
-    if !has_all(&good, IOVECS) {
-        return Ok(attempt.cannot_tell(format!("REG_VEC does not work: {}", outcome(&good))));
-    }
-    array[IOVECS - 1][1] = PAGE as u64 + 1;
-    let round = || {
-        let before = unreclaimable().unwrap_or(0);
-        for _ in 0..TIMES {
-            let trial = walker.walk(iovecs(REG_VEC, &array))?;
-            if trial.opened == 0 {
-                return Err(Failure::environment(
-                    "an iovec past the end of the buffer is let through, so nothing fails",
-                ));
-            }
-        }
-        Ok(unreclaimable().unwrap_or(0).saturating_sub(before))
-    };
-    // Whatever else grows at that moment does not grow twice by as much.
-    let grown = round()?;
-    if grown < LEAKED * 3 / 4 {
-        return Ok(attempt.absent(format!(
-            "{TIMES} failing imports of 1024 iovecs: SUnreclaim grows by {} KiB",
-            grown >> 10
-        )));
-    }
-    let again = round()?;
-    let text = format!(
-        "{TIMES} failing imports of 1024 iovecs, twice: SUnreclaim grows by {} and {} KiB, \
-         each array is 16 KiB",
-        grown >> 10,
-        again >> 10
-    );
-    match again < LEAKED * 3 / 4 {
-        true => Ok(attempt.cannot_tell(text)),
-        false => Ok(attempt.present(text)),
-    }
 }
 
 /// D3

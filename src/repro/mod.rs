@@ -10,6 +10,7 @@ mod buffers;
 pub mod catalog;
 mod child;
 mod interface;
+mod leaks;
 mod requests;
 mod stage;
 
@@ -76,7 +77,7 @@ type Reproducer = fn(&Kernel, &Attempt) -> Result<Verdict, Failure>;
 fn reproducer(defect: &Defect) -> Reproducer {
     match defect.name {
         "D1" => buffers::sleeps,
-        "D2" => buffers::leaks_iovecs,
+        "D2" => leaks::leaks_iovecs,
         "D3" => buffers::swallows_errors,
         "D4" => requests::calls_stale_ops,
         "D5" => attachment::waits,
