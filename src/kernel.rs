@@ -242,7 +242,8 @@ impl<'b> Named<'b> {
             "bpf_map_type",
             "ublk_register_io_buf",
         ];
-        let kfuncs = KFUNCS.iter().chain([&ERROR_KFUNC]).chain(&GENERAL_KFUNCS);
+        let optional = [&ERROR_KFUNC].into_iter().chain(&CHUNK_KFUNCS);
+        let kfuncs = KFUNCS.iter().chain(&GENERAL_KFUNCS).chain(optional);
         let wanted: HashSet<&str> = kfuncs.map(|(name, _)| *name).chain(TYPES).collect();
         let found = btf
             .type_by_kind::<BtfType<'_>>()
