@@ -168,9 +168,9 @@ pub fn excludes_event_loop(kernel: &Kernel, attempt: &Attempt) -> Result<Verdict
         })
         .is_none()
     {
-        return Ok(attempt.cannot_tell(
-            "this kernel has no event-loop ops (CONFIG_IO_URING_BPF_OPS, since 7.1)",
-        ));
+        return Ok(
+            attempt.cannot_tell("this kernel has no event-loop ops (CONFIG_IO_URING_BPF_OPS)")
+        );
     }
     let stage = Stage::new(kernel, Family::Repro)?;
     // Event loops want such a ring.
