@@ -256,6 +256,9 @@ pub struct Region<'m> {
     owner: PhantomData<&'m mut [u8]>,
 }
 
+// SAFETY: like the exclusive slice that it stands for.
+unsafe impl Send for Region<'_> {}
+
 impl<'m> Region<'m> {
     /// # Safety
     /// `start` … `start + len` must be mapped writable for `'m`, and nothing
@@ -279,6 +282,48 @@ impl<'m> Region<'m> {
 
     pub fn address(&self) -> u64 {
         self.start.as_ptr() as u64
+    }
+
+    /// The same memory for a shorter time.
+    pub fn reborrow(&mut self) -> Region<'_> {
+        Region {
+            start: self.start,
+            len: self.len,
+            owner: PhantomData,
+        }
+    }
+
+    /// Maps a file's beginning here, or nothing that may be touched: as
+    /// munmap(2) does, but nobody else's mapping can take the place. Until the
+    /// file is back, `bytes` must not be used.
+    pub fn replace(&self, file: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+        let (protection, flags, fd) = match file {
+            Some(file) => (
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+            ),
+            None => (libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
+        };
+        // SAFETY: replaces only pages of this region, which nobody else uses,
+        // with as many.
+        let start = unsafe {
+            libc::mmap(
+                self.start.as_ptr().cast(),
+                self.len,
+                protection,
+                flags | libc::MAP_FIXED,
+                fd,
+                0,
+            )
+        };
+        match start == libc::MAP_FAILED {
+            false => Ok(()),
+            true => Err(Failure::os(
+                "replace a mapping",
+                crate::errno::Errno::last(),
+            )),
+        }
     }
 
     /// Takes the pages of a file's mapping out of the page tables.
@@ -364,6 +409,10 @@ pub struct MappedArray<T> {
     count: usize,
     element: PhantomData<T>,
 }
+
+// SAFETY: an element is only read and written as a whole, volatile, as the
+// programs do; who uses which one is the callers' agreement.
+unsafe impl<T: Copy + Send> Sync for MappedArray<T> {}
 
 impl<T: Copy> MappedArray<T> {
     pub fn new(map: BorrowedFd<'_>, count: usize) -> Result<Self, Failure> {

@@ -87,6 +87,11 @@ impl<'t> Table<'t> {
         self.set(index, region.address(), region.len() as u64)
     }
 
+    /// Empties a place, also while requests use what is in it.
+    pub fn remove(&self, index: u16) -> Result<(), Failure> {
+        self.set(index, 0, 0)
+    }
+
     fn set(&self, index: u16, address: u64, len: u64) -> Result<(), Failure> {
         if len > LARGEST {
             return Err(Failure::usage(format!(

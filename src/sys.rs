@@ -197,6 +197,20 @@ pub fn try_lock(file: &std::fs::File) -> io::Result<()> {
     checked(result.into()).map(drop)
 }
 
+/// Takes the lock of an open file, or waits for it.
+pub fn lock(file: &std::fs::File) -> io::Result<()> {
+    // SAFETY: takes no pointer.
+    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) };
+    checked(result.into()).map(drop)
+}
+
+/// Gives the lock of an open file back.
+pub fn unlock(file: &std::fs::File) -> io::Result<()> {
+    // SAFETY: takes no pointer.
+    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
+    checked(result.into()).map(drop)
+}
+
 /// Leaves every signal to the other threads of the process.
 pub fn block_signals() {
     // SAFETY: the set is filled in before it is used, and both live through

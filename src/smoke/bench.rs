@@ -2,8 +2,10 @@
 //! What the cases run on: the loaded programs, and rings of every mode that
 //! keep them attached from case to case.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
+use std::fs::File;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +14,9 @@ use super::case::RingMode;
 use super::programs::{Family, Programs};
 use crate::error::Failure;
 use crate::kernel::{ID_SHIFT, IDS, Kernel};
+use crate::layout::Random;
+use crate::memory::{Memory, Region};
+use crate::request::SLOTS;
 use crate::ring::Ring;
 use crate::struct_ops::{Attachment, Ops, ValueType};
 
@@ -169,12 +174,24 @@ impl Session {
     /// where none came because the entry asked for none. Anything else than
     /// one completion for each is the kernel's fault.
     pub fn run(&self, entries: &[Entry], patience: Duration) -> Result<Vec<Option<i32>>, Stop> {
+        self.run_while(entries, patience, || Ok(()))
+    }
+
+    /// The same, and does something while the requests are on their way.
+    pub fn run_while(
+        &self,
+        entries: &[Entry],
+        patience: Duration,
+        during: impl FnOnce() -> Result<(), Stop>,
+    ) -> Result<Vec<Option<i32>>, Stop> {
         let epoch = self.epoch.get();
         self.epoch.set(epoch + 1);
         for (number, entry) in entries.iter().enumerate() {
             let bytes = entry.bytes(epoch << 16 | number as u64);
             assert!(self.ring.push_bytes(&bytes), "the ring has room for a case");
         }
+        self.ring.submit_and_wait(0)?;
+        let disturbed = during();
         let mut results: Vec<Option<i32>> = vec![None; entries.len()];
         loop {
             let missing = missing(entries, &results);
@@ -195,7 +212,13 @@ impl Session {
         // A completion that comes now was asked for by nobody.
         self.ring.submit_and_wait(0)?;
         self.take(&mut results, epoch)?;
+        disturbed?;
         Ok(results)
+    }
+
+    /// Takes everything off the ring, also under requests that use it.
+    pub fn detach_all(&self) {
+        self.attached.borrow_mut().clear();
     }
 
     fn take(&self, results: &mut [Option<i32>], epoch: u64) -> Result<(), Stop> {
@@ -232,9 +255,53 @@ fn missing(entries: &[Entry], results: &[Option<i32>]) -> Vec<usize> {
     missing
 }
 
-/// The rings of one process.
+/// What a thread has for itself of programs that others use at the same time.
+pub struct Share<'l> {
+    pub slots: Range<u64>,
+    /// Of each family's arena.
+    pub arenas: RefCell<HashMap<(Family, bool), Region<'l>>>,
+    /// Locked by whoever has chunks written down.
+    pub chunks: File,
+    /// How many times longer than usual a request may take.
+    pub patience: u32,
+}
+
+/// An arena, or a thread's part of it.
+pub enum Arena<'b, 'l> {
+    Whole(Memory),
+    Part(RefMut<'b, Region<'l>>),
+}
+
+impl Arena<'_, '_> {
+    pub fn region(&mut self) -> Region<'_> {
+        match self {
+            Arena::Whole(memory) => memory.region(),
+            Arena::Part(part) => part.reborrow(),
+        }
+    }
+}
+
+/// Among the threads of all processes; gone with its process.
+pub struct ChunksLock<'b>(&'b File);
+
+impl<'b> ChunksLock<'b> {
+    fn new(file: &'b File) -> Result<Self, Failure> {
+        crate::sys::lock(file).map_err(|error| Failure::io("lock the list of chunks", &error))?;
+        Ok(ChunksLock(file))
+    }
+}
+
+impl Drop for ChunksLock<'_> {
+    fn drop(&mut self) {
+        let _ = crate::sys::unlock(self.0);
+    }
+}
+
+/// The rings of one process, or of a thread.
 pub struct Bench<'l> {
     pub loaded: &'l Loaded,
+    /// `None`: nobody else uses the programs.
+    share: Option<Share<'l>>,
     sessions: RefCell<HashMap<(RingMode, bool), Rc<Session>>>,
 }
 
@@ -242,8 +309,51 @@ impl<'l> Bench<'l> {
     pub fn new(loaded: &'l Loaded) -> Result<Self, Failure> {
         Ok(Bench {
             loaded,
+            share: None,
             sessions: RefCell::default(),
         })
+    }
+
+    pub fn of_thread(loaded: &'l Loaded, share: Share<'l>) -> Self {
+        Bench {
+            loaded,
+            share: Some(share),
+            sessions: RefCell::default(),
+        }
+    }
+
+    /// The slots that this bench may use.
+    pub fn slots(&self) -> Range<u64> {
+        let all = 0..SLOTS as u64;
+        self.share.as_ref().map_or(all, |share| share.slots.clone())
+    }
+
+    pub fn slot(&self, random: &mut Random) -> u64 {
+        let slots = self.slots();
+        slots.start + random.below(slots.end - slots.start)
+    }
+
+    pub fn patience(&self, bytes: u64) -> Duration {
+        patience(bytes) * self.share.as_ref().map_or(1, |share| share.patience)
+    }
+
+    /// Where this bench's buffers in the arena go.
+    pub fn arena(&self, family: Family, sleepable: bool) -> Result<Option<Arena<'_, 'l>>, Failure> {
+        let Some(share) = &self.share else {
+            let memory = self.loaded.programs(family, sleepable).map_arena()?;
+            return Ok(memory.map(Arena::Whole));
+        };
+        let key = (family, sleepable && self.loaded.sleepable);
+        let part = RefMut::filter_map(share.arenas.borrow_mut(), |all| all.get_mut(&key));
+        Ok(part.ok().map(Arena::Part))
+    }
+
+    /// The list of chunks belongs to the caller until this is dropped.
+    pub fn lock_chunks(&self) -> Result<Option<ChunksLock<'_>>, Failure> {
+        self.share
+            .as_ref()
+            .map(|share| ChunksLock::new(&share.chunks))
+            .transpose()
     }
 
     /// The ring of a mode. One on which a completion was ever skipped takes no

@@ -157,8 +157,8 @@ pub fn cases(set: Set) -> Vec<Case> {
 }
 
 /// A ring of its own with the callbacks as id 6.
-struct Stage<'b> {
-    bench: &'b Bench<'b>,
+struct Stage<'b, 'l> {
+    bench: &'b Bench<'l>,
     map: MappedArray<Behaviour>,
     // Detached before the ring goes.
     _attached: crate::struct_ops::Attachment,
@@ -167,8 +167,8 @@ struct Stage<'b> {
 
 const ID: u16 = 6;
 
-impl<'b> Stage<'b> {
-    fn new(bench: &'b Bench<'b>, ring: RingMode) -> Result<Self, Stop> {
+impl<'b, 'l> Stage<'b, 'l> {
+    fn new(bench: &'b Bench<'l>, ring: RingMode) -> Result<Self, Stop> {
         let ring = Ring::open(&bench.loaded.kernel, &ring.options(), 32)?;
         let programs = bench.loaded.programs(Family::Callbacks, true);
         let map = programs.array("behaviours", SLOTS)?;

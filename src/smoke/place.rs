@@ -161,7 +161,7 @@ pub fn first_difference(file: &File, buffer: &Buffer<'_>) -> Result<Option<usize
     Ok(content.iter().zip(mapped).position(|(a, b)| a != b))
 }
 
-fn memory_file(len: usize) -> Result<File, Failure> {
+pub(crate) fn memory_file(len: usize) -> Result<File, Failure> {
     // SAFETY: the name is a string that lives through the call.
     let fd = unsafe { libc::memfd_create(c"smoke".as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {

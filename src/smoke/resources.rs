@@ -65,7 +65,7 @@ fn read(bench: &Bench<'_>, from: Descriptor, times: usize, expected: i32) -> Res
 }
 
 /// A number of /proc/vmstat or /proc/meminfo.
-fn number(file: &str, name: &str) -> Option<u64> {
+pub(crate) fn number(file: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let line = text
         .lines()
@@ -73,7 +73,7 @@ fn number(file: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-fn pins() -> Option<u64> {
+pub(crate) fn pins() -> Option<u64> {
     let acquired = number("/proc/vmstat", "nr_foll_pin_acquired")?;
     Some(acquired - number("/proc/vmstat", "nr_foll_pin_released")?)
 }

@@ -16,7 +16,7 @@ use crate::layout::Random;
 use crate::memory::Region;
 use crate::oracle::{Digest, Fill};
 use crate::registration::Table;
-use crate::request::{Chunk, Request, SLOTS, stage_name};
+use crate::request::{Chunk, Request, stage_name};
 use crate::spec::BufferType;
 
 /// A side while its request runs.
@@ -51,7 +51,7 @@ fn run_once(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<Option<
     let mut random = Random(seed);
     let from_index = random.below(8) as u16;
     let to_index = 8 + random.below(8) as u16;
-    let slot = random.below(SLOTS as u64);
+    let slot = bench.slot(&mut random);
     let family = family(transfer.work);
     let programs = bench.loaded.programs(family, transfer.sleepable);
 
@@ -66,7 +66,7 @@ fn run_once(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<Option<
     let mut to = plan(transfer.to, to_index, seed.wrapping_add(1))?;
     let uses_arena = transfer.sides().any(|side| side.kind == BufferType::Arena);
     let mut arena = match uses_arena {
-        true => programs.map_arena()?,
+        true => bench.arena(family, transfer.sleepable)?,
         false => None,
     };
     let mut rest = arena.as_mut().map(|arena| arena.region());
@@ -88,12 +88,18 @@ fn run_once(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<Option<
     for placed in placed() {
         enter(&placed.side, &placed.buffer)?;
     }
-    let request = request(transfer, &source, &dest, seed);
+    let mut request = request(transfer, &source, &dest, seed);
+    // Each request in flight sums a stream of its own.
+    request.stream = slot as u32;
+    let _chunks = match transfer.work {
+        Work::List => bench.lock_chunks()?,
+        _ => None,
+    };
     programs.requests().set(slot as usize, request);
     let op = operation(transfer);
     let id = session.id(bench.loaded, family, transfer.sleepable, &op)?;
     let (entries, target) = entries(transfer.mode, bench.entry(id, slot, 0));
-    let results = session.run(&entries, bench::patience(transfer.len));
+    let results = session.run(&entries, bench.patience(transfer.len));
     for placed in placed() {
         leave(&placed.side, &placed.buffer)?;
     }
@@ -151,7 +157,7 @@ fn run_once(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<Option<
     Err(Stop::Fail(wrong.join("; ")))
 }
 
-fn family(work: Work) -> Family {
+pub(crate) fn family(work: Work) -> Family {
     match work {
         Work::Copy => Family::Copy,
         Work::Checksum(_) => Family::Checksum,
@@ -186,7 +192,7 @@ fn operation(transfer: &Transfer) -> String {
     }
 }
 
-fn fill_of(work: Work, seed: u64) -> Fill {
+pub(crate) fn fill_of(work: Work, seed: u64) -> Fill {
     let word = Random(seed).next();
     match work {
         Work::Fill(Pattern::Word) => Fill::Word(word),
@@ -421,6 +427,7 @@ fn diagnose(
     if placed.side.kind == BufferType::Arena {
         return None;
     }
+    let _chunks = bench.lock_chunks().ok()?;
     let programs = bench.loaded.programs(Family::Chunks, true);
     let id = session
         .id(bench.loaded, Family::Chunks, true, "chunks")
