@@ -13,6 +13,7 @@ use crate::error::Failure;
 use crate::kernel::Overrides;
 use crate::repro::catalog::{self, Defect};
 use crate::spec::{BufferSpec, BufferType, RingOptions, SqeOptions, parse_size};
+use crate::stress::plan::Place;
 use crate::ublk::Registration;
 
 /// Runs BPF programs over the buffers of io_uring requests (IORING_OP_BPF) and
@@ -112,6 +113,12 @@ pub enum Command {
     Chunks(ChunksArgs),
     /// Test everything that this kernel's IORING_OP_BPF must do and refuse
     Smoke(SmokeArgs),
+    /// Run random operations from a seed, with teardown at the worst moment
+    #[command(after_help = "\
+Exit status: 0 nothing was wrong, 1 a result, the kernel's log or what is left
+behind was, 2 bad arguments, 3 something else failed, 4 the kernel lacks the
+opcode, 130 interrupted.")]
+    Stress(StressArgs),
     /// Look for the known defects of kernels with IORING_OP_BPF
     #[command(after_help = "\
 list explains each defect in three lines; run says of each whether this kernel
@@ -365,6 +372,42 @@ pub struct SmokeArgs {
     /// Repeat a run: what it printed as its seed
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct StressArgs {
+    /// Repeat a run: what it printed as its seed
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// How long operations are begun, in seconds
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub seconds: u64,
+    /// Threads of each process
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub threads: u8,
+    /// Processes; with all their threads 16 at the most
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub processes: u8,
+    /// Print the first N operations of each thread, and run none
+    #[arg(long, value_name = "N", conflicts_with = "only")]
+    pub list: Option<u64>,
+    /// Run only this operation, once, as a failure names it
+    #[arg(long, value_name = "PROCESS.THREAD.NUMBER", value_parser = parse_operation_name)]
+    pub only: Option<(Place, u64)>,
+    /// The same as --format json
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_operation_name(text: &str) -> Result<(Place, u64), String> {
+    let parts: Option<Vec<u64>> = text.split('.').map(|part| part.parse().ok()).collect();
+    match parts.as_deref() {
+        Some([process, thread, number]) => {
+            let (process, thread) = (*process as usize, *thread as usize);
+            Ok((Place { process, thread }, *number))
+        }
+        _ => Err("three numbers are wanted: PROCESS.THREAD.NUMBER".to_string()),
+    }
 }
 
 #[derive(Debug, Args)]

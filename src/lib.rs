@@ -44,6 +44,7 @@ pub mod request;
 pub mod ring;
 pub mod smoke;
 pub mod spec;
+pub mod stress;
 pub mod struct_ops;
 pub mod submission;
 pub mod sys;

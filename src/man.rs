@@ -16,7 +16,7 @@ macro_rules! sections {
 }
 
 /// The sections written by hand, by page: examples, and what else it needs.
-const SECTIONS: [(&str, &str); 12] = sections![
+const SECTIONS: [(&str, &str); 13] = sections![
     "uringbpf"
     "uringbpf-probe"
     "uringbpf-copy"
@@ -25,6 +25,7 @@ const SECTIONS: [(&str, &str); 12] = sections![
     "uringbpf-chunks"
     "uringbpf-bench"
     "uringbpf-smoke"
+    "uringbpf-stress"
     "uringbpf-repro"
     "uringbpf-ublk"
     "uringbpf-completions"

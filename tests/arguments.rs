@@ -38,6 +38,15 @@ const MALFORMED: &[&str] = &[
     "repro run D1 D",
     "repro list X9",
     "repro run --format ktap",
+    "stress now",
+    "stress --seconds 0",
+    "stress --threads 0",
+    "stress --processes 9 --threads 2",
+    "stress --seed x",
+    "stress --only 1.2",
+    "stress --only 2.0.1",
+    "stress --only 1.0.1 --list 3",
+    "stress --format ktap",
     "copy",
     "copy one",
     "copy one two three",
@@ -141,6 +150,20 @@ fn words_that_are_no_text_are_refused_too() {
         !output.stderr.contains(&0x1b),
         "control characters are not passed on"
     );
+}
+
+#[test]
+fn stress_lists_the_same_plan_for_the_same_seed() {
+    let list = |seed| {
+        let output = uringbpf(&["stress", "--seed", seed, "--threads", "3", "--list", "40"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let plan = list("7");
+    assert_eq!(plan.lines().count(), 2 * 3 * 40);
+    assert!(plan.starts_with("0.0.0 "), "{plan}");
+    assert_eq!(plan, list("7"));
+    assert_ne!(plan, list("8"));
 }
 
 #[test]

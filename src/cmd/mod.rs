@@ -12,6 +12,7 @@ mod man;
 mod probe;
 mod repro;
 mod smoke;
+mod stress;
 mod ublk;
 
 use crate::bpf_log;
@@ -33,6 +34,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Fill(args) => fill::run(global, &args),
         Command::Chunks(args) => chunks::run(global, &args),
         Command::Smoke(args) => Ok(smoke::run(global, &args)?),
+        Command::Stress(args) => Ok(stress::run(global, &args)?),
         Command::Repro(args) => Ok(repro::run(global, &args)?),
         Command::Client => client::run(),
         Command::Ublk(args) => ublk::run(global, &args),
