@@ -246,6 +246,20 @@ fn patch_takes_the_variant_of_the_trees_branch() {
 }
 
 #[test]
+fn patch_adds_what_only_the_trees_branch_needs() {
+    let lab = Lab::new();
+    let file = |text| format!("--- /dev/null\n+++ b/ONLY\n@@ -0,0 +1 @@\n+{text}\n");
+    lab.write("patches/7.2/0000-only.patch", &file("needed"));
+    lab.write("patches/7.3/0000-only.patch", &file("other"));
+    lab.patch("0001-change.patch", "any");
+    let source = lab.fetch();
+    assert!(lab.apply(&source).status.success());
+    assert_eq!(source_text(&source), "one\nany\nthree\n");
+    let only = fs::read_to_string(source.join("linux/ONLY"));
+    assert_eq!(only.expect("made"), "needed\n");
+}
+
+#[test]
 fn patch_undoes_what_a_removed_patch_did() {
     let lab = Lab::new();
     lab.patch("0001-change.patch", "zwei");
