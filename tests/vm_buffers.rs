@@ -232,6 +232,22 @@ fn chunks_are_cut_where_pages_and_segments_end() {
     }
 }
 
+/// What lies in one piece of memory is cut into its pages all the way.
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn chunks_of_huge_pages_are_cut_at_every_page() {
+    let setup = setup(seed());
+    for kind in [BufferType::User, BufferType::Fixed, BufferType::RegVec] {
+        for offset in [0, 1, 511, 4095] {
+            let mut from = plain(kind, (2 << 20) + 1, offset, 0);
+            from.pages = PageKind::Thp;
+            let listing = chunks::run(&setup, &from).expect("the list is read");
+            assert_eq!(listing.wrong, None, "{from:?}");
+            assert_eq!(listing.bytes, (2 << 20) + 1);
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
 fn a_request_of_64_mib_is_one_request_and_more_is_split() {
