@@ -48,7 +48,7 @@ pub fn run(
     let options = stage.options;
     let mut outcome = Outcome::default();
     let mut random = Random(options.seed ^ 0x6b69_6c6c);
-    let mut pause = || Duration::from_millis(1500 + random.below(5000));
+    let mut pause = || Duration::from_millis(2000 + random.below(10_000));
     let mut next_kill = Instant::now() + pause();
     let mut victims = Random(options.seed ^ 0x7669_6374);
     let mut processes = Vec::new();
