@@ -2,7 +2,7 @@
 //! What makes no sense is refused on any machine: status 2, one line on
 //! stderr, nothing on stdout, no panic.
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn uringbpf(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_uringbpf"))
@@ -207,6 +207,30 @@ fn random_command_lines_never_panic() {
         "xxh64",
         "--kernel-flag",
         "opcode=300",
+        "ublk",
+        "--size",
+        "--backing",
+        "--cleanup",
+        "smoke",
+        "--quick",
+        "--case",
+        "copy from=user to=vec len=1",
+        "repro",
+        "run",
+        "D6",
+        "stress",
+        "--seconds",
+        "0",
+        "bench",
+        "--compare",
+        "completions",
+        "help",
+        "kfixed:len=1,at=511",
+        "user:offset=4096,pages=huge",
+        "-1",
+        "\u{fffd}\n",
+        "--non-sleepable",
+        "--async",
     ];
     let seed: u64 = match std::env::var("URINGBPF_SEED") {
         Ok(text) => text.parse().expect("URINGBPF_SEED is a number"),
@@ -220,9 +244,15 @@ fn random_command_lines_never_panic() {
             .wrapping_add(0x1405_7b7e_f767_814f);
         (state >> 33) as usize % bound
     };
-    for _ in 0..150 {
+    let directory = tempfile::tempdir().expect("a directory");
+    for _ in 0..500 {
         let words: Vec<&str> = (0..1 + next(6)).map(|_| WORDS[next(WORDS.len())]).collect();
-        let output = uringbpf(&words);
+        let output = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
+            .args(&words)
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("the tool starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
         let status = output.status.code();
         assert!(
@@ -230,7 +260,10 @@ fn random_command_lines_never_panic() {
             "{words:?}: {status:?} {stderr}"
         );
         assert!(!stderr.contains("panicked"), "{words:?}: {stderr}");
+        assert!(stderr.lines().count() <= 2, "{words:?}: {stderr}");
     }
+    let left = std::fs::read_dir(&directory).expect("still there").count();
+    assert_eq!(left, 0, "files left behind");
 }
 
 #[test]
