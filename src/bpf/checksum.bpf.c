@@ -172,10 +172,10 @@ BODIES(xxh64)
 BODIES(adler32)
 BODIES(xor64)
 
-CHECKSUM(xxh64)
 CHECKSUM(adler32)
 CHECKSUM(xor64)
 ISSUE(crc32c_arena, crc32c_algorithm, NULL, NULL)
+ISSUE(xxh64_arena, xxh64_algorithm, NULL, NULL)
 /* Whatever the kernel offers: what bench compares with. */
 ISSUE(crc32c_by_table, crc32c_algorithm, crc32c_take_page, crc32c_take_part)
 
@@ -208,4 +208,57 @@ SEC(".struct_ops.link")
 struct uring_bpf_ops crc32c = {
 	.prep_fn = (void *)prep,
 	.issue_fn = (void *)crc32c_issue,
+};
+
+/* The whole stripes from `off` on, which in a page with a tail is not 0. */
+static __always_inline int xxh64_by_kernel(struct walk *walk,
+					   struct bpf_iter_uring_buf *iter,
+					   __u32 off, int len)
+{
+	int taken = bpf_uring_buf_xxh64(iter, off, walk->acc, sizeof(walk->acc));
+
+	if (taken == len)
+		return 0;
+	walk->stage = STAGE_ACCESS;
+	return taken < 0 ? taken : -EIO;
+}
+
+static __always_inline int xxh64_by_kernel_page(struct walk *walk,
+						struct bpf_iter_uring_buf *iter)
+{
+	__u32 held = walk->position & (STRIPE - 1);
+	struct bpf_dynptr chunk;
+	const void *page;
+	int error;
+
+	if (!held)
+		return xxh64_by_kernel(walk, iter, 0, CHUNK_MAX);
+	error = source_chunk(walk, iter, &chunk);
+	if (error)
+		return error;
+	page = bpf_dynptr_slice(&chunk, 0, NULL, CHUNK_MAX);
+	if (!page)
+		return -EIO;
+	xxh64_keep(walk->tail, held, page, 0, STRIPE - held);
+	xxh64_stripes(walk->acc, walk->tail, 1);
+	error = xxh64_by_kernel(walk, iter, STRIPE - held, CHUNK_MAX - STRIPE);
+	if (!error)
+		xxh64_keep(walk->tail, 0, page, CHUNK_MAX - held, held);
+	return error;
+}
+
+SEC("struct_ops")
+int BPF_PROG(xxh64_issue, struct uring_bpf_data *data)
+{
+	if (have_kfunc(bpf_uring_buf_xxh64))
+		return checksum(data, xxh64_algorithm, xxh64_by_kernel_page,
+				xxh64_take_part);
+	return checksum(data, xxh64_algorithm, xxh64_take_page,
+			xxh64_take_part);
+}
+
+SEC(".struct_ops.link")
+struct uring_bpf_ops xxh64 = {
+	.prep_fn = (void *)prep,
+	.issue_fn = (void *)xxh64_issue,
 };

@@ -113,6 +113,8 @@ extern int bpf_uring_buf_fill(struct bpf_iter_uring_buf *to__iter,
 			      __u64 word) __weak __ksym;
 extern __u32 bpf_uring_buf_crc32c(struct bpf_iter_uring_buf *it__iter,
 				  __u32 crc) __weak __ksym;
+extern int bpf_uring_buf_xxh64(struct bpf_iter_uring_buf *it__iter, __u32 off,
+			       __u64 *lanes, __u32 lanes__sz) __weak __ksym;
 
 extern void *bpf_dynptr_slice(const struct bpf_dynptr *ptr, __u64 offset,
 			      void *buffer, __u64 buffer__szk) __ksym;
