@@ -523,8 +523,12 @@ pub struct BenchArgs {
     /// The figures per page over requests of one page to 64 MiB, as text
     #[arg(long, conflicts_with_all = ["work", "types", "sizes", "depths", "link", "rings", "svg", "yardstick"])]
     pub scaling: bool,
+    /// The memory that the kernel allocates for a request of each kind, once
+    /// the ring is warm (needs tracefs); status 1 if it is any
+    #[arg(long, conflicts_with_all = ["work", "types", "sizes", "depths", "link", "rings", "svg", "yardstick", "scaling"])]
+    pub allocations: bool,
     /// Say what changed between two runs (--format json); status 1 if anything is slower
-    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with_all = ["work", "types", "sizes", "depths", "link", "rings", "svg", "yardstick"])]
+    #[arg(long, num_args = 2, value_names = ["BEFORE", "AFTER"], conflicts_with_all = ["work", "types", "sizes", "depths", "link", "rings", "svg", "yardstick", "scaling", "allocations"])]
     pub compare: Vec<PathBuf>,
 }
 

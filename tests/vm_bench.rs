@@ -2,8 +2,11 @@
 //! Measurements on a kernel with IORING_OP_BPF, as short as they can be: that
 //! every kind of work runs and is verified, in every way of submitting it.
 
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
+use uringbpf::bench::allocations::{self, Allocations, REQUESTS, Trace};
 use uringbpf::bench::case::{Case, Work};
 use uringbpf::bench::plan::{Kind, Selection, cases};
 use uringbpf::bench::record::Record;
@@ -14,6 +17,7 @@ use uringbpf::error::Failure;
 use uringbpf::kernel::{Kernel, Overrides};
 use uringbpf::oracle::Fill;
 use uringbpf::spec::BufferType::{self, Arena, Fixed, RegVec, User, Vec as Vectored};
+use uringbpf::sys::thread_id;
 
 const TIMING: Timing = Timing {
     rounds: 5,
@@ -101,6 +105,7 @@ fn programs_do_without_the_kfuncs_that_a_kernel_need_not_have() {
         Work::Copy(Arena, User),
         Work::Copy(Vectored, RegVec),
         Work::Checksum(Algorithm::Crc32c, Fixed),
+        Work::Checksum(Algorithm::Xxh64, Fixed),
         Work::Fill(Fill::Byte(7), Fixed),
         Work::Fill(Fill::Word(7 << 32 | 9), User),
     ] {
@@ -109,4 +114,32 @@ fn programs_do_without_the_kfuncs_that_a_kernel_need_not_have() {
             measure(&kernel, &case).unwrap_or_else(|failure| panic!("{case}: {failure}"));
         }
     }
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn a_request_allocates_nothing_once_the_ring_has_seen_a_few() {
+    allocations::measure(&kernel(false), |work, allocated| {
+        assert_eq!(allocated, Allocations::default(), "{work}");
+        Ok(())
+    })
+    .expect("requests are traced");
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn what_is_allocated_is_counted() {
+    let trace = Trace::open().expect("tracefs is mounted");
+    let instance = format!("/sys/kernel/tracing/instances/uringbpf-{}", thread_id());
+    assert!(Path::new(&instance).exists(), "{instance}");
+    let mut open = || {
+        File::open("/dev/null").expect("/dev/null opens");
+        Ok(())
+    };
+    let allocated = trace.count(&mut open).expect("the trace is read");
+    drop(trace);
+    assert!(!Path::new(&instance).exists(), "{instance}");
+    // The path's name and the file, of some hundred bytes each.
+    assert!(allocated.count >= 2 * REQUESTS as u64, "{allocated:?}");
+    assert!(allocated.bytes >= 256 * REQUESTS as u64, "{allocated:?}");
 }

@@ -80,6 +80,8 @@ pub struct Case {
     pub work: Work,
     /// Bytes of each request.
     pub size: u64,
+    /// Segments of a VEC or REG_VEC buffer, all of one size.
+    pub segments: u64,
     /// Requests submitted together.
     pub depth: usize,
     /// Each request but the last is linked to the next (`IOSQE_IO_LINK`).
@@ -97,6 +99,7 @@ impl Case {
         Case {
             work,
             size,
+            segments: 1,
             depth: 1,
             linked: false,
             rings: 1,

@@ -5,8 +5,9 @@
 //! A [`case::Case`] names what is measured, [`stage`] builds it, [`rounds`]
 //! measures it in alternation with its baseline, [`statistics`] says what the
 //! rounds are worth. [`yardstick`] is the short list of figures that repeat,
-//! counted in instructions.
+//! counted in instructions; [`allocations`] what a request costs in memory.
 
+pub mod allocations;
 mod batch;
 pub mod case;
 pub mod chart;

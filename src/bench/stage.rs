@@ -123,7 +123,7 @@ fn with_buffers<R>(
 ) -> Result<R, Failure> {
     let sides = case.work.sides();
     let shapes = [(sides.from, case.table - 2), (sides.to, case.table - 1)]
-        .map(|(kind, index)| kind.map(|kind| shape(kind, case.size, index as u16)));
+        .map(|(kind, index)| kind.map(|kind| shape(kind, case, index as u16)));
     let layouts = shapes
         .clone()
         .map(|shape| shape.map(|shape| Layout::new(&shape, SEED)));
@@ -221,11 +221,15 @@ fn with_buffers<R>(
     run(&mut measured, &mut baseline)
 }
 
-/// Whole pages, one segment: what storage software hands over.
-fn shape(kind: BufferType, size: u64, index: u16) -> Shape {
+/// Whole pages: what storage software hands over.
+fn shape(kind: BufferType, case: &Case, index: u16) -> Shape {
+    let segments = match kind {
+        BufferType::Vec | BufferType::RegVec => case.segments,
+        _ => 1,
+    };
     Shape {
         kind,
-        segments: vec![size],
+        segments: vec![case.size / segments; segments as usize],
         offset: 0,
         index,
         at: 0,

@@ -10,7 +10,7 @@ use super::kernel;
 use crate::bench::compare::{self, Verdict};
 use crate::bench::record::Record;
 use crate::bench::rounds::{Timing, alternate};
-use crate::bench::{chart, plan, rings, yardstick};
+use crate::bench::{allocations, chart, plan, rings, yardstick};
 use crate::cli::{BenchArgs, GlobalArgs};
 use crate::error::Failure;
 use crate::report::{Report, print};
@@ -20,6 +20,7 @@ pub fn run(global: &GlobalArgs, args: &BenchArgs) -> anyhow::Result<()> {
     match args.compare.as_slice() {
         [before, after] => compare(&report, before, after)?,
         _ if args.yardstick => measure_yardstick(global, &report)?,
+        _ if args.allocations => measure_allocations(global, &report)?,
         _ if args.scaling => yardstick::scaling(&kernel(global)?, print)?,
         _ => measure(global, &report, args)?,
     }
@@ -72,6 +73,38 @@ fn measure_yardstick(global: &GlobalArgs, report: &Report) -> Result<(), Failure
         print(figure.line())?;
     }
     Ok(())
+}
+
+fn measure_allocations(global: &GlobalArgs, report: &Report) -> Result<(), Failure> {
+    let mut wasteful = Vec::new();
+    allocations::measure(&kernel(global)?, |work, allocated| {
+        let requests = allocations::REQUESTS;
+        if allocated.count > 0 {
+            wasteful.push(work.to_string());
+        }
+        report.data(
+            "bench",
+            format!(
+                "{:<24} {} allocations, {} bytes in {requests} requests",
+                work.to_string(),
+                allocated.count,
+                allocated.bytes
+            ),
+            json!({
+                "work": work.to_string(),
+                "requests": requests,
+                "allocations": allocated.count,
+                "bytes": allocated.bytes,
+            }),
+        )
+    })?;
+    if wasteful.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::mismatch(format!(
+        "the kernel allocates memory in the steady state of: {}",
+        wasteful.join(", ")
+    )))
 }
 
 fn compare(report: &Report, before: &Path, after: &Path) -> Result<(), Failure> {
