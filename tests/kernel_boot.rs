@@ -2,6 +2,7 @@
 //! That `kernel/boot` carries a command's output and status exactly, and that
 //! neither a hang nor a kernel's complaint passes for success.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -54,6 +55,18 @@ fn death_by_signal_is_a_shells_status() {
         text(&output.stderr)
     );
     assert_eq!(text(&output.stdout), "before\n");
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn the_tool_is_uringbpf_whatever_its_file_is_called() {
+    let directory = tempfile::tempdir().unwrap();
+    let tool = directory.path().join("some tool");
+    std::fs::write(&tool, "#!/bin/sh\necho \"the tool, $*\"\n").unwrap();
+    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = boot("uringbpf probe").env("TOOL", &tool).output().unwrap();
+    assert_eq!(text(&output.stdout), "the tool, probe\n");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 
 #[test]
