@@ -129,6 +129,24 @@ fn colour(number: usize) -> &'static str {
     COLOURS[number % COLOURS.len()]
 }
 
+/// A mark on a point of a line. Colours and marks have no common divisor, so that
+/// forty lines differ in one or the other, and each from its neighbours without
+/// colour.
+fn mark(out: &mut String, number: usize, x: f64, y: f64) {
+    let shape = match number % 5 {
+        0 => "m-3,0 a3,3 0 1,0 6,0 a3,3 0 1,0 -6,0",
+        1 => "m-2.6,-2.6 h5.2 v5.2 h-5.2 z",
+        2 => "m0,-3.8 l3.8,3.8 l-3.8,3.8 l-3.8,-3.8 z",
+        3 => "m0,-3.6 l3.4,6 h-6.8 z",
+        _ => "m0,3.6 l3.4,-6 h-6.8 z",
+    };
+    let _ = writeln!(
+        out,
+        "<path fill=\"{}\" d=\"M{x:.1},{y:.1} {shape}\"/>",
+        colour(number)
+    );
+}
+
 fn style(line: &Line) -> &'static str {
     if line.dashed {
         " stroke-dasharray=\"5 3\""
@@ -202,6 +220,9 @@ fn panel(
             style(line),
             path.join(" ")
         );
+        for (x, y) in &line.points {
+            mark(out, number, x_of(*x), y_of(*y));
+        }
     }
 }
 
@@ -231,6 +252,7 @@ fn legend(out: &mut String, (left, top): (f64, f64), lines: &[Line]) {
             y + 4.0,
             escape(&line.name)
         );
+        mark(out, number, left + 11.0, y);
     }
 }
 
@@ -271,6 +293,20 @@ mod tests {
         assert_eq!(picture.matches("<polyline").count(), 8);
         assert!(picture.contains("fixed-&gt;arena"));
         assert_eq!(picture.matches("stroke-dasharray").count(), 3 + 2);
+        // A mark on each point of the eight lines, and on the five of the legends.
+        assert_eq!(picture.matches("<path").count(), 8 * 3 + 5);
+    }
+
+    #[test]
+    fn forty_lines_differ_in_colour_or_mark() {
+        let marks: std::collections::HashSet<String> = (0..40)
+            .map(|number| {
+                let mut out = String::new();
+                mark(&mut out, number, 0.0, 0.0);
+                out
+            })
+            .collect();
+        assert_eq!(marks.len(), 40);
     }
 
     #[test]
