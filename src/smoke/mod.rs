@@ -20,7 +20,7 @@ pub(crate) mod place;
 pub(crate) mod programs;
 mod refusals;
 pub mod report;
-pub(crate) mod resources;
+pub mod resources;
 pub mod runner;
 mod several;
 pub mod shapes;
