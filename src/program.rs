@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::kernel::{IDS, Kernel, Overrides};
 use crate::memory::{MappedArray, Region, SharedWords};
 use crate::permission;
-use crate::request::{Chunk, Request, SLOTS, Stream};
+use crate::request::{Chunk, Parity, Request, SLOTS, Stream};
 use crate::ring::Ring;
 use crate::{crc32c_table, sys};
 
@@ -266,6 +266,11 @@ impl<'r> Program<'r> {
             .find(|map| map.name() == "written");
         let map = found.ok_or_else(|| Failure::environment("these programs write no checksums"))?;
         SharedWords::new(map.as_fd(), entries)
+    }
+
+    /// The parity that each slot's write keeps up: of the `blocks` family.
+    pub fn parities(&self) -> Result<Option<MappedArray<Parity>>, Failure> {
+        array(self.skeleton.as_ref(), "parities", SLOTS)
     }
 
     /// The states of the `checksum` family's streams.

@@ -49,6 +49,19 @@ pub struct Request {
     pub stage: u32,
 }
 
+/// The parity that a slot's write to a block device keeps up.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Parity {
+    /// Address in the arena of that of the first block's group; those of the
+    /// groups behind it follow.
+    pub blocks: u64,
+    /// Blocks of a group.
+    pub group: u32,
+    /// 1: old blocks are not compared with their checksums.
+    pub unchecked: u32,
+}
+
 /// One chunk as an iterator handed it out.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -174,6 +187,11 @@ const _: () = {
     assert!(offset_of!(Several, error) == offset_of!(bpf_skel::several::types::several, error));
     assert!(size_of::<Trial>() == size_of::<bpf_skel::repro::types::trial>());
     assert!(offset_of!(Trial, fails) == offset_of!(bpf_skel::repro::types::trial, fails));
+    assert!(size_of::<Parity>() == size_of::<bpf_skel::blocks::types::parity>());
+    assert!(
+        offset_of!(Parity, unchecked) == offset_of!(bpf_skel::blocks::types::parity, unchecked)
+    );
+    assert!(offset_of!(Parity, group) == offset_of!(bpf_skel::blocks::types::parity, group));
     assert!(size_of::<Stream>() == size_of::<bpf_skel::checksum::types::stream>());
     assert!(size_of::<Chunk>() == size_of::<ChunkInC>());
     assert!(offset_of!(Chunk, valid) == offset_of!(ChunkInC, valid));

@@ -5,6 +5,11 @@
  * of any multiple of 512 bytes, so a block may lie in several of them: it is
  * put together in the slot's scratch then. A block that is one whole page is
  * worked on in place.
+ *
+ * With parity, the XOR of a group of blocks, a write takes the old block out of
+ * its group's and puts the new one in. The old blocks are compared with their
+ * checksums first: what a bad one would take out was never in. Nothing is
+ * changed before all are compared, so the request may be run again then.
  */
 #include "arena.h"
 #include "chunks.h"
@@ -54,6 +59,14 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } written SEC(".maps");
+
+struct {
+	__uint(type, MAP_TYPE_ARRAY);
+	__uint(map_flags, ARRAY_MMAPABLE);
+	__uint(max_entries, SLOTS);
+	__type(key, __u32);
+	__type(value, struct parity);
+} parities SEC(".maps");
 
 /*
  * What is done to a block that was put together, in global functions: they are
@@ -107,20 +120,63 @@ __noinline int arena_to_assembly(__u32 slot, __u64 address, __u32 size)
 	return 0;
 }
 
+/* Takes the old block in the arena out of the parity there, and this one in. */
+__noinline int assembly_to_parity(__u32 slot, __u64 parity, __u64 old, __u32 size)
+{
+	struct assembly *assembly = bpf_map_lookup_elem(&assemblies, &slot);
+	__u32 at, i;
+
+	if (!assembly)
+		return -ERANGE;
+	use_arena();
+	bpf_for(at, 0, size / 512) {
+		const __u64 *new;
+
+		if (at >= CHUNK_MAX / 512)
+			return -ERANGE;
+		new = (const __u64 *)(assembly->bytes + at * 512);
+#pragma clang loop unroll(full)
+		for (i = 0; i < 512 / 8; i++)
+			arena_words(parity + at * 512)[i] ^=
+				arena_words(old + at * 512)[i] ^ new[i];
+	}
+	return 0;
+}
+
 typedef int (*assembly_sum)(__u32 slot, __u32 size);
 
 enum mode {
 	SUM,		/* note the checksums of what will be written */
+	SUM_PARITY,	/* and get it into the parity; the old blocks are in the arena */
 	STORE,		/* copy to the arena, keep the checksums */
+	STORE_PARITY,	/* and get it into the parity */
 	VERIFY,		/* compare what was read */
 	FETCH,		/* copy from the arena, and compare */
 };
+
+static __always_inline bool sums_only(const enum mode mode)
+{
+	return mode == SUM || mode == SUM_PARITY;
+}
+
+static __always_inline bool stores(const enum mode mode)
+{
+	return mode == STORE || mode == STORE_PARITY;
+}
+
+static __always_inline bool keeps_parity(const enum mode mode)
+{
+	return mode == SUM_PARITY || mode == STORE_PARITY;
+}
 
 struct blocks {
 	struct request *request;
 	struct assembly *assembly;
 	__u64 block;			/* the current one, on the device */
-	__u64 arena;			/* its address there */
+	__u64 arena;			/* its address there, or the old one's */
+	__u64 parity;			/* the address of its group's parity */
+	__u32 group;			/* blocks of a group */
+	__u32 member;			/* which of them it is */
 	__u32 slot;
 	__u32 size;			/* bytes of a block */
 	__u32 filled;			/* of the current one */
@@ -131,22 +187,26 @@ struct blocks {
 static __always_inline int finish_block(struct blocks *blocks, __u64 digest,
 					const enum mode mode)
 {
-	__u32 key = mode == SUM ? blocks->entry : blocks->block;
+	__u32 key = sums_only(mode) ? blocks->entry : blocks->block;
 	__u64 *sum;
 
-	if (mode == SUM)
+	if (sums_only(mode))
 		sum = bpf_map_lookup_elem(&written, &key);
 	else
 		sum = bpf_map_lookup_elem(&sums, &key);
 	if (!sum)
 		return -ERANGE;
-	if (mode == SUM || mode == STORE) {
+	if (sums_only(mode) || stores(mode)) {
 		*sum = digest;
 	} else if (*sum != digest) {
 		blocks->request->digest = digest;
 		return stop(blocks->request, STAGE_BLOCK, -EIO);
 	}
 	blocks->block++;
+	if (keeps_parity(mode) && ++blocks->member >= blocks->group) {
+		blocks->member = 0;
+		blocks->parity += blocks->size;
+	}
 	blocks->entry++;
 	blocks->arena += blocks->size;
 	return 0;
@@ -236,7 +296,13 @@ static __always_inline int take_piece(struct blocks *blocks,
 	blocks->filled = 0;
 	if (mode == FETCH)
 		return 0;
-	if (mode == STORE) {
+	if (keeps_parity(mode)) {
+		error = assembly_to_parity(blocks->slot, blocks->parity,
+					   blocks->arena, blocks->size);
+		if (error)
+			return error;
+	}
+	if (stores(mode)) {
 		error = assembly_to_arena(blocks->slot, blocks->arena,
 					  blocks->size);
 		if (error)
@@ -254,7 +320,8 @@ static __always_inline int take_chunk(struct blocks *blocks,
 	__u32 at = 0, turn;
 	int error;
 
-	if (len == CHUNK_MAX && blocks->size == CHUNK_MAX && !blocks->filled)
+	if (!keeps_parity(mode) && len == CHUNK_MAX &&
+	    blocks->size == CHUNK_MAX && !blocks->filled)
 		return take_page(blocks, chunk, mode, algorithm);
 	/* No more pieces than sectors in a page. */
 	bpf_for(turn, 0, CHUNK_MAX / 512 + 1) {
@@ -270,6 +337,42 @@ static __always_inline int take_chunk(struct blocks *blocks,
 		at += piece;
 	}
 	return at == len ? 0 : -ERANGE;
+}
+
+/* Finds the parity of the request's blocks, if the old ones are not bad. */
+static __always_inline int begin_parity(struct blocks *blocks,
+					assembly_sum assembly_sum)
+{
+	struct parity *parity = bpf_map_lookup_elem(&parities, &blocks->slot);
+	__u64 first = blocks->block;
+	__u32 i;
+
+	if (!parity || !parity->group || !blocks->size)
+		return stop(blocks->request, STAGE_ACCESS, -EINVAL);
+	blocks->parity = parity->blocks;
+	blocks->group = parity->group;
+	blocks->member = first % parity->group;
+	if (parity->unchecked)
+		return 0;
+	bpf_for(i, 0, blocks->request->len / blocks->size) {
+		__u32 key = first + i;
+		__u64 *sum = bpf_map_lookup_elem(&sums, &key);
+		int error;
+
+		error = arena_to_assembly(blocks->slot,
+					  blocks->arena + i * (__u64)blocks->size,
+					  blocks->size);
+		if (!error)
+			error = assembly_sum(blocks->slot, blocks->size);
+		if (error || !sum)
+			return stop(blocks->request, STAGE_ACCESS, -ERANGE);
+		if (*sum != blocks->assembly->digest) {
+			blocks->block = first + i;
+			blocks->request->digest = blocks->assembly->digest;
+			return stop(blocks->request, STAGE_BLOCK, -EIO);
+		}
+	}
+	return 0;
 }
 
 static __always_inline int take_request(struct uring_bpf_data *data,
@@ -296,6 +399,11 @@ static __always_inline int take_request(struct uring_bpf_data *data,
 	blocks.entry = request->stream;
 	blocks.arena = request->to_arena;
 
+	if (keeps_parity(mode)) {
+		error = begin_parity(&blocks, assembly_sum);
+		if (error)
+			goto out;
+	}
 	error = bpf_iter_uring_buf_new(&iter, data,
 				       read ? &request->to : &request->from,
 				       read ? ITER_DEST : ITER_SOURCE);
@@ -335,6 +443,7 @@ static __always_inline int take_request(struct uring_bpf_data *data,
 					     STAGE_SOURCE_NEXT, error);
 	}
 	bpf_iter_uring_buf_destroy(&iter);
+out:
 	/* Where it stopped, counted in blocks from the request's first one. */
 	request->dest_chunks = blocks.block - request->position;
 	return complete(data, request, bytes, error);
@@ -344,7 +453,7 @@ static __always_inline int take_request(struct uring_bpf_data *data,
 SEC("struct_ops")							\
 int BPF_PROG(name##_issue, struct uring_bpf_data *data)			\
 {									\
-	if (mode == STORE || mode == FETCH)				\
+	if (stores(mode) || keeps_parity(mode) || mode == FETCH)	\
 		use_arena();						\
 	return take_request(data, mode, algorithm##_algorithm,		\
 			    assembly_##algorithm);			\
@@ -364,3 +473,7 @@ BLOCKS(verify_crc32c, VERIFY, crc32c)
 BLOCKS(verify_xxh64, VERIFY, xxh64)
 BLOCKS(fetch_crc32c, FETCH, crc32c)
 BLOCKS(fetch_xxh64, FETCH, xxh64)
+BLOCKS(sum_parity_crc32c, SUM_PARITY, crc32c)
+BLOCKS(sum_parity_xxh64, SUM_PARITY, xxh64)
+BLOCKS(store_parity_crc32c, STORE_PARITY, crc32c)
+BLOCKS(store_parity_xxh64, STORE_PARITY, xxh64)

@@ -63,6 +63,13 @@ struct request {
 	__u32 stage;			/* enum stage of the error */
 };
 
+/* The parity that a slot's write to a block device keeps up. */
+struct parity {
+	__u64 blocks;			/* arena: that of the first block's group */
+	__u32 group;			/* blocks of a group */
+	__u32 unchecked;		/* 1: old blocks are not compared */
+};
+
 /* Where a checksum stands between the requests of one stream. */
 struct stream {
 	__u64 position;			/* bytes taken in */
