@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench::plan::{self, Kind, Selection};
-use crate::blockdev::{BlockAlgorithm, MAX_DEPTH};
+use crate::blockdev::{BlockAlgorithm, LARGEST_GROUP, MAX_DEPTH};
 use crate::error::Failure;
 use crate::kernel::Overrides;
 use crate::repro::catalog::{self, Defect};
@@ -449,6 +449,10 @@ pub struct UblkArgs {
     /// Which checksum
     #[arg(short, long, value_enum, default_value_t)]
     pub algorithm: BlockAlgorithm,
+    /// Keep a parity block for each group of so many blocks, up to 64, and rebuild from it a block
+    /// that is not what was written; a file's is kept in FILE.uringbpf-parity
+    #[arg(long, value_name = "N", default_value = "none", value_parser = parse_parity)]
+    pub parity: u32,
     /// Queues, each of which has a ring and a thread of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub queues: u16,
@@ -618,6 +622,17 @@ fn parse_device_block(text: &str) -> Result<u32, String> {
         return Err(format!("{text} is none of 512, 1K, 2K, 4K"));
     }
     Ok(size)
+}
+
+/// Blocks of a group; 0 for none.
+fn parse_parity(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        _ if text == "none" => Ok(0),
+        Ok(blocks @ 0..=LARGEST_GROUP) => Ok(blocks),
+        _ => Err(format!(
+            "{text} is neither none nor from 1 to {LARGEST_GROUP}"
+        )),
+    }
 }
 
 fn bounded(text: &str, least: u64, most: u64) -> Result<u64, String> {

@@ -19,7 +19,9 @@ pub struct Counters {
     pub discards: Counter,
     /// Blocks that were not what was written to them.
     pub mismatches: Counter,
-    /// Requests that were answered with an error, mismatches included.
+    /// Those of them that were rebuilt from the others of their group.
+    pub rebuilt: Counter,
+    /// Requests that were answered with an error.
     pub errors: Counter,
 }
 
@@ -47,6 +49,7 @@ impl Counters {
             "flushes": self.flushes.get(),
             "discards": self.discards.get(),
             "mismatches": self.mismatches.get(),
+            "rebuilt": self.rebuilt.get(),
             "errors": self.errors.get(),
         })
     }
@@ -56,7 +59,8 @@ impl fmt::Display for Counters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "read {} ({}), written {} ({}), {} flushes, {} discards, {} mismatches, {} errors",
+            "read {} ({}), written {} ({}), {} flushes, {} discards, {} mismatches, {} rebuilt, \
+             {} errors",
             self.reads.get(),
             HumanBytes(self.bytes_read.get()),
             self.writes.get(),
@@ -64,6 +68,7 @@ impl fmt::Display for Counters {
             self.flushes.get(),
             self.discards.get(),
             self.mismatches.get(),
+            self.rebuilt.get(),
             self.errors.get(),
         )
     }

@@ -10,10 +10,13 @@
 //!
 //! [`serve`] is the whole life of a device; one thread per queue ([`server`])
 //! does the work. Requests that touch the same block are kept apart by
-//! [`locks`], [`sums`] keeps the checksums of a file through a crash.
+//! [`locks`], [`sums`] keeps the checksums of a file through a crash,
+//! [`groups`] and [`parity`] are what a bad block is rebuilt from.
 
 mod counters;
+mod groups;
 mod locks;
+mod parity;
 mod server;
 mod store;
 mod sums;
@@ -24,6 +27,8 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 pub use counters::Counters;
+pub use groups::LARGEST_GROUP;
+pub use store::Opened;
 pub use sums::Recovered;
 
 use crate::cli::Algorithm;
@@ -31,6 +36,7 @@ use crate::error::Failure;
 use crate::kernel::Kernel;
 use crate::sys;
 use crate::ublk::{Device, DeviceOptions, Registration};
+use groups::{Bad, Blocks};
 use locks::Locks;
 use server::{Inbox, Server};
 use store::Store;
@@ -89,6 +95,9 @@ pub struct Options {
     /// read or written: 512, 1024, 2048 or 4096.
     pub block_size: u32,
     pub algorithm: BlockAlgorithm,
+    /// Blocks of a group that has a parity block: up to [`LARGEST_GROUP`], or
+    /// 0 to do without.
+    pub parity: u32,
     pub queues: u16,
     /// Requests in flight in each queue, up to [`MAX_DEPTH`].
     pub depth: u16,
@@ -104,7 +113,7 @@ pub trait Observer: Sync {
     /// Bytes of the backing file that were looked at before the device starts.
     fn scanned(&self, bytes: u64, of: u64);
     /// The device is there.
-    fn ready(&self, device: &Device, recovered: Option<Recovered>) -> Result<(), Failure>;
+    fn ready(&self, device: &Device, opened: &Opened) -> Result<(), Failure>;
     /// A block is not what was written to it, or a request failed.
     fn trouble(&self, what: &str);
     /// About once a second.
@@ -128,7 +137,7 @@ pub fn serve(kernel: &Kernel, options: &Options, observer: &dyn Observer) -> Res
             None => Ok(()),
         }
     };
-    let (store, recovered) = Store::open(options, &scan)?;
+    let (store, opened) = Store::open(options, &scan)?;
     let device = Device::add(DeviceOptions {
         bytes: store.bytes(),
         block_size: options.block_size,
@@ -152,7 +161,7 @@ pub fn serve(kernel: &Kernel, options: &Options, observer: &dyn Observer) -> Res
         failed: AtomicBool::new(false),
         observer,
     };
-    let served = std::thread::scope(|scope| run(scope, &shared, recovered));
+    let served = std::thread::scope(|scope| run(scope, &shared, &opened));
     let counters = shared.counters;
     drop(device);
     let closed = store.close();
@@ -186,20 +195,44 @@ impl Shared<'_> {
             inbox.wake();
         }
     }
+
+    /// Counts a bad block, and says what became of it.
+    fn tell(&self, bad: &Bad) {
+        let Bad { block, found, .. } = *bad;
+        let (before, is, behind) = match bad.rebuilt {
+            Some(true) => ("rebuilt ", "was", ""),
+            Some(false) => ("", "is", "; its group does not give it back"),
+            None => ("", "is", ""),
+        };
+        let size = u64::from(self.store.block_size());
+        let digits = Algorithm::from(self.options.algorithm).digits();
+        self.counters.mismatches.add(1);
+        self.counters
+            .rebuilt
+            .add(u64::from(bad.rebuilt == Some(true)));
+        self.observer.trouble(&format!(
+            "{before}block {block} (bytes {}..{}): {} {is} {found:0digits$x}, expected \
+             {:0digits$x}{behind}",
+            block * size,
+            (block + 1) * size,
+            self.options.algorithm.name(),
+            self.store.sum(block),
+        ));
+    }
 }
 
 fn run<'scope, 'env>(
     scope: &'scope std::thread::Scope<'scope, 'env>,
     shared: &'env Shared<'env>,
-    recovered: Option<Recovered>,
+    opened: &Opened,
 ) -> Result<(), Failure> {
-    let (opened, ready) = channel();
+    let (taken, ready) = channel();
     let threads: Vec<_> = (0..shared.options.queues)
         .map(|index| {
-            let opened = opened.clone();
+            let taken = taken.clone();
             let body = move || {
                 let served = Server::run(shared, index, || {
-                    let _ = opened.send(());
+                    let _ = taken.send(());
                 });
                 if served.is_err() {
                     shared.abandon();
@@ -211,11 +244,11 @@ fn run<'scope, 'env>(
                 .spawn_scoped(scope, body)
         })
         .collect();
-    drop(opened);
+    drop(taken);
     let started = threads.iter().all(Result::is_ok)
         && (0..shared.options.queues).all(|_| ready.recv().is_ok());
     let supervised = if started {
-        supervise(shared, recovered)
+        supervise(shared, opened)
     } else {
         shared.abandon();
         Ok(())
@@ -242,10 +275,11 @@ fn run<'scope, 'env>(
 }
 
 /// Starts the device, and waits for a reason to stop it.
-fn supervise(shared: &Shared<'_>, recovered: Option<Recovered>) -> Result<(), Failure> {
+fn supervise(shared: &Shared<'_>, opened: &Opened) -> Result<(), Failure> {
     shared.device.start()?;
     keep_pages_stable(shared.device);
-    shared.observer.ready(shared.device, recovered)?;
+    shared.observer.ready(shared.device, opened)?;
+    opened.bad.iter().for_each(|bad| shared.tell(bad));
     let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1];
     loop {
         let signal = sys::wait_for_signal(&signals, Duration::from_secs(1));

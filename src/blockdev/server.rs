@@ -4,7 +4,10 @@
 //! A write to a file: register the pages → the program notes a checksum for
 //! each block → the log has them → WRITE_FIXED → the table has them → answer.
 //! A read of a file: register → READ_FIXED → the program compares → answer. In
-//! memory the program copies, too, and there is nothing to read or write.
+//! memory the program copies, too, and there is nothing to read or write. What
+//! parity adds is in [`parity`].
+
+mod parity;
 
 use std::io::{Read, Write};
 use std::ops::Range;
@@ -16,13 +19,14 @@ use std::sync::atomic::Ordering;
 use io_uring::{opcode, squeue, types};
 
 use super::locks::Claim;
+use super::parity::ParityFile;
 use super::{LARGEST_REQUEST, Shared};
 use crate::errno::Errno;
 use crate::error::Failure;
-use crate::memory::SharedWords;
+use crate::memory::{MappedArray, SharedWords};
 use crate::program::{Family, Plan, Program, Storage};
 use crate::registration::Table;
-use crate::request::{Descriptor, Request, SLOTS, STAGE_BLOCK, stage_name};
+use crate::request::{Descriptor, Parity, Request, SLOTS, STAGE_BLOCK, stage_name};
 use crate::ring::Ring;
 use crate::spec::RingOptions;
 use crate::submission::entry;
@@ -31,7 +35,7 @@ use crate::ublk::{BlockOperation, BlockRequest, Event, Queue};
 /// `io_bpf_buf_desc.type` of a buffer that the kernel registered.
 const KFIXED: u8 = 3;
 const EOPNOTSUPP: i32 = -libc::EOPNOTSUPP;
-/// SQEs of one request that may wait in the queue: its own and two syncs.
+/// SQEs of one request that may wait in the queue: its own and three syncs.
 const ENTRIES_PER_REQUEST: u32 = 4;
 
 /// What a completion of our own is about: bits 16 and up of its `user_data`,
@@ -43,6 +47,8 @@ enum Kind {
     Sync = 3,
     Punch = 4,
     Wake = 5,
+    Gather = 6,
+    Parity = 7,
 }
 
 impl Kind {
@@ -53,6 +59,8 @@ impl Kind {
             Kind::Sync,
             Kind::Punch,
             Kind::Wake,
+            Kind::Gather,
+            Kind::Parity,
         ]
         .into_iter()
         .find(|kind| *kind as u64 == user_data >> 16)
@@ -117,10 +125,16 @@ struct Held {
     slot: Option<u16>,
     /// Bytes that were read from the file or written to it.
     done: u32,
-    /// Syncs that have not completed.
-    syncs: u8,
+    /// Operations at the same time, syncs or reads, that have not completed.
+    parts: u8,
     /// Its blocks are claimed.
     claimed: bool,
+    /// A read that has the whole group for itself, to rebuild a block of it.
+    alone: bool,
+    /// Bad blocks that it met have been rebuilt, as far as they could be.
+    mended: bool,
+    /// A write over a bad block: parity has to be made anew after it.
+    renew: bool,
     /// The answer.
     result: i32,
 }
@@ -133,6 +147,10 @@ pub struct Server<'a, 'p> {
     program: &'a Program<'p>,
     /// What the program noted, `LARGEST_REQUEST` worth of blocks for each tag.
     written: Option<SharedWords>,
+    /// What the program is told of parity, and the address of the arena for
+    /// old blocks of a file.
+    parities: Option<MappedArray<Parity>>,
+    scratch: u64,
     held: Vec<Option<Held>>,
 }
 
@@ -146,11 +164,8 @@ impl<'a> Server<'a, '_> {
         let ring = Ring::open(shared.kernel, &RingOptions::default(), entries)?;
         let _table = Table::new(&ring, depth)?;
         let mut storage = Storage::default();
-        let algorithm = options.algorithm.name();
-        let names = match shared.store.is_file() {
-            true => [format!("sum_{algorithm}"), format!("verify_{algorithm}")],
-            false => [format!("store_{algorithm}"), format!("fetch_{algorithm}")],
-        };
+        let names = [operation(shared, false), operation(shared, true)];
+        let redundancy = shared.store.redundancy();
         let blocks = LARGEST_REQUEST / options.block_size;
         let noted = if shared.store.is_file() {
             depth * blocks
@@ -159,8 +174,12 @@ impl<'a> Server<'a, '_> {
         };
         let plan = Plan {
             ops: names.iter().map(String::as_str).collect(),
-            // Ours is shared, and its own would be as large as nothing.
-            arena: usize::from(!shared.store.is_file()),
+            arena: match (shared.store.is_file(), redundancy) {
+                // The store's is shared: none of its own, of whatever size.
+                (false, _) => 1,
+                (true, Some(redundancy)) => (u64::from(depth) * parity::room(redundancy)) as usize,
+                (true, None) => 0,
+            },
             entries: vec![("written", noted)],
             shared: shared.store.maps(),
             non_sleepable: options.non_sleepable,
@@ -171,6 +190,14 @@ impl<'a> Server<'a, '_> {
             true => Some(program.written(noted as usize)?),
             false => None,
         };
+        let parities = match redundancy {
+            Some(_) => program.parities()?,
+            None => None,
+        };
+        let scratch = match shared.store.is_file() {
+            true => program.arena().map_or(0, |region| region.address()),
+            false => 0,
+        };
         let queue = Queue::open(shared.device, &ring, index, 0)?;
         let mut server = Server {
             shared,
@@ -179,6 +206,8 @@ impl<'a> Server<'a, '_> {
             queue,
             program: &program,
             written,
+            parities,
+            scratch,
             held: vec![None; options.depth.into()],
         };
         server.listen()?;
@@ -207,6 +236,8 @@ impl<'a> Server<'a, '_> {
                 Some(Kind::Transfer) => self.transferred(tag, result)?,
                 Some(Kind::Sync) => self.synced(tag, result)?,
                 Some(Kind::Punch) => self.punched(tag, result)?,
+                Some(Kind::Gather) => self.gathered(tag, result)?,
+                Some(Kind::Parity) => self.parity_written(tag, result)?,
                 Some(Kind::Wake) => {
                     self.listen()?;
                     for tag in self.shared.inboxes[usize::from(self.index)].take() {
@@ -257,24 +288,37 @@ impl<'a> Server<'a, '_> {
             request,
             slot: request.slot,
             done: 0,
-            syncs: 0,
+            parts: 0,
             claimed: false,
+            alone: false,
+            mended: false,
+            renew: false,
             result: 0,
         });
-        let exclusive = match request.operation {
+        match request.operation {
             BlockOperation::Flush => {
                 self.shared.counters.flushes.add(1);
-                return self.sync(tag);
+                self.sync(tag)
             }
-            BlockOperation::Other(_) => return self.finish(tag, EOPNOTSUPP),
-            BlockOperation::Read => false,
-            _ => true,
-        };
-        self.at(tag).claimed = true;
+            BlockOperation::Other(_) => self.finish(tag, EOPNOTSUPP),
+            _ => self.claim(tag),
+        }
+    }
+
+    fn claim(&mut self, tag: u16) -> Result<(), Failure> {
+        let held = self.at(tag);
+        held.claimed = true;
+        let exclusive = held.alone || held.request.operation != BlockOperation::Read;
+        let mut blocks = self.blocks(tag);
+        if let Some(redundancy) = self.shared.store.redundancy()
+            && exclusive
+        {
+            blocks = redundancy.groups.around(&blocks);
+        }
         let claim = Claim {
             queue: self.index,
             tag,
-            blocks: self.blocks(tag),
+            blocks,
             exclusive,
         };
         match self.shared.locks.claim(claim) {
@@ -297,10 +341,11 @@ impl<'a> Server<'a, '_> {
     /// The programs can see its pages.
     fn registered(&mut self, tag: u16) -> Result<(), Failure> {
         let read = self.at(tag).request.operation == BlockOperation::Read;
-        if read && self.shared.store.is_file() {
-            self.transfer(tag)
-        } else {
-            self.run_program(tag)
+        let store = self.shared.store;
+        match (store.is_file(), read, store.redundancy()) {
+            (true, true, _) => self.transfer(tag),
+            (true, false, Some(redundancy)) => self.gather(tag, redundancy),
+            _ => self.run_program(tag),
         }
     }
 
@@ -308,6 +353,11 @@ impl<'a> Server<'a, '_> {
         let held = *self.at(tag);
         let store = self.shared.store;
         let first = self.blocks(tag).start;
+        let write = held.request.operation == BlockOperation::Write;
+        let to_arena = match store.redundancy() {
+            Some(redundancy) if write => self.prepare_parity(tag, redundancy),
+            _ => store.arena() + first * u64::from(store.block_size()),
+        };
         let descriptor = Descriptor {
             kind: KFIXED,
             buf_index: held.slot.unwrap_or_default(),
@@ -317,7 +367,7 @@ impl<'a> Server<'a, '_> {
         let request = Request {
             from: descriptor,
             to: descriptor,
-            to_arena: store.arena() + first * u64::from(store.block_size()),
+            to_arena,
             len: held.request.bytes.into(),
             position: first,
             word: store.block_size().into(),
@@ -326,14 +376,7 @@ impl<'a> Server<'a, '_> {
         };
         const { assert!(super::MAX_DEPTH as usize <= SLOTS) };
         self.program.set_request(tag.into(), request);
-        let algorithm = self.shared.options.algorithm.name();
-        let operation = match (held.request.operation, store.is_file()) {
-            (BlockOperation::Read, true) => "verify",
-            (BlockOperation::Read, false) => "fetch",
-            (_, true) => "sum",
-            (_, false) => "store",
-        };
-        let id = self.program.id(&format!("{operation}_{algorithm}"));
+        let id = self.program.id(&operation(self.shared, write));
         let user_data = Kind::Program.user_data(tag);
         let entry = entry(self.ring.opcode(), id, tag.into(), 0, user_data);
         while !self.ring.push_bytes(&entry) {
@@ -349,7 +392,9 @@ impl<'a> Server<'a, '_> {
         if result != bytes {
             if request.stage == STAGE_BLOCK {
                 let block = self.blocks(tag).start + u64::from(request.dest_chunks);
-                self.mismatch(block, request.digest);
+                if self.mend(tag, block, request.digest)? {
+                    return Ok(());
+                }
             } else {
                 let what = format!("run the program on it ({})", stage_name(request.stage));
                 self.trouble(tag, &what, if result < 0 { result } else { -libc::EIO });
@@ -360,6 +405,10 @@ impl<'a> Server<'a, '_> {
             BlockOperation::Write if self.shared.store.is_file() => {
                 self.announce(tag);
                 self.transfer(tag)
+            }
+            BlockOperation::Write => {
+                self.renew_written(tag);
+                self.finish(tag, bytes)
             }
             _ => self.finish(tag, bytes),
         }
@@ -409,7 +458,16 @@ impl<'a> Server<'a, '_> {
         if !write {
             return self.run_program(tag);
         }
+        match self.shared.store.redundancy() {
+            Some(redundancy) => self.write_parity(tag, redundancy),
+            None => self.written(tag),
+        }
+    }
+
+    /// A write to a file is done.
+    fn written(&mut self, tag: u16) -> Result<(), Failure> {
         self.commit(tag);
+        let request = self.at(tag).request;
         if request.durable {
             return self.sync(tag);
         }
@@ -421,9 +479,11 @@ impl<'a> Server<'a, '_> {
         let store = self.shared.store;
         let blocks = self.blocks(tag);
         self.shared.counters.discards.add(1);
+        self.mend_edges(tag);
         let Some((file, sums)) = store.file() else {
             store.clear(&blocks);
             store.set_zeros(blocks);
+            self.renew_zeros(tag);
             return self.finish(tag, 0);
         };
         sums.announce_zeros(self.log_entry(tag), &blocks);
@@ -441,6 +501,7 @@ impl<'a> Server<'a, '_> {
     fn punched(&mut self, tag: u16, result: i32) -> Result<(), Failure> {
         if result == 0 {
             self.shared.store.set_zeros(self.blocks(tag));
+            self.renew_zeros(tag);
         } else if result != EOPNOTSUPP {
             self.trouble(tag, "make zeros of it", result);
         }
@@ -454,9 +515,10 @@ impl<'a> Server<'a, '_> {
         let Some((file, sums)) = self.shared.store.file() else {
             return self.finish(tag, 0);
         };
-        let files = [file.as_raw_fd(), sums.file().as_raw_fd()];
-        self.at(tag).syncs = files.len() as u8;
-        for file in files {
+        let parity = self.shared.store.parity().map(ParityFile::file);
+        let files = [Some(file), Some(sums.file()), parity];
+        self.at(tag).parts = files.iter().flatten().count() as u8;
+        for file in files.into_iter().flatten().map(AsRawFd::as_raw_fd) {
             let entry = opcode::Fsync::new(types::Fd(file))
                 .flags(types::FsyncFlags::DATASYNC)
                 .build();
@@ -467,11 +529,11 @@ impl<'a> Server<'a, '_> {
 
     fn synced(&mut self, tag: u16, result: i32) -> Result<(), Failure> {
         let held = self.at(tag);
-        held.syncs -= 1;
+        held.parts -= 1;
         if result < 0 {
             held.result = result;
         }
-        if held.syncs > 0 {
+        if held.parts > 0 {
             return Ok(());
         }
         let (result, bytes) = (held.result, held.request.bytes as i32);
@@ -488,15 +550,20 @@ impl<'a> Server<'a, '_> {
         held.result = result;
         let held = *held;
         if held.claimed {
-            for (queue, tag) in self.shared.locks.release(self.index, tag) {
-                // Even our own go through the inbox: a chain of them would
-                // nest as deep as it is long.
-                self.shared.inboxes[usize::from(queue)].grant(tag);
-            }
+            self.release(tag);
         }
         match held.slot {
             Some(slot) if held.request.slot.is_none() => self.queue.unregister(tag, slot),
             _ => self.answer(tag),
+        }
+    }
+
+    /// Gives up its blocks.
+    fn release(&self, tag: u16) {
+        for (queue, tag) in self.shared.locks.release(self.index, tag) {
+            // Even our own go through the inbox: a chain of them would nest as
+            // deep as it is long.
+            self.shared.inboxes[usize::from(queue)].grant(tag);
         }
     }
 
@@ -538,6 +605,7 @@ impl<'a> Server<'a, '_> {
         for (block, at) in self.blocks(tag).zip(self.noted(tag)..) {
             self.shared.store.set_sum(block, words.load(at));
         }
+        self.renew_written(tag);
         self.settle(tag);
     }
 
@@ -565,21 +633,6 @@ impl<'a> Server<'a, '_> {
 
     fn at(&mut self, tag: u16) -> &mut Held {
         self.held[usize::from(tag)].as_mut().expect("it is held")
-    }
-
-    fn mismatch(&self, block: u64, found: u64) {
-        let store = self.shared.store;
-        let options = self.shared.options;
-        let size = u64::from(store.block_size());
-        let digits = crate::cli::Algorithm::from(options.algorithm).digits();
-        self.shared.counters.mismatches.add(1);
-        self.shared.observer.trouble(&format!(
-            "block {block} (bytes {}..{}): {} is {found:0digits$x}, expected {:0digits$x}",
-            block * size,
-            (block + 1) * size,
-            options.algorithm.name(),
-            store.sum(block),
-        ));
     }
 
     fn trouble(&self, tag: u16, what: &str, result: i32) {
@@ -611,4 +664,18 @@ impl<'a> Server<'a, '_> {
         }
         Ok(())
     }
+}
+
+/// The program for a write or a read.
+fn operation(shared: &Shared<'_>, write: bool) -> String {
+    let store = shared.store;
+    let what = match (store.is_file(), write, store.redundancy()) {
+        (true, true, None) => "sum",
+        (true, true, Some(_)) => "sum_parity",
+        (true, false, _) => "verify",
+        (false, true, None) => "store",
+        (false, true, Some(_)) => "store_parity",
+        (false, false, _) => "fetch",
+    };
+    format!("{what}_{}", shared.options.algorithm.name())
 }

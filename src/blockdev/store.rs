@@ -4,13 +4,17 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::libbpf_sys::bpf_map_create_opts;
 use libbpf_rs::{MapHandle, MapType};
 
-use super::sums::{Geometry, Recovered, Sums, digest};
+use super::groups::{Bad, Blocks, Groups, Place, Redundancy};
+use super::parity::{ParityFile, Shape, refused};
+use super::sums::{Geometry, Recovered, Sums, digest, next_data};
 use super::{Backing, LARGEST_REQUEST, Options};
 use crate::error::Failure;
 use crate::memory::{Memory, SharedWords};
@@ -29,10 +33,22 @@ pub struct Store {
     /// The checksum of each block, as the programs see it.
     words: SharedWords,
     map: MapHandle,
-    place: Place,
+    redundancy: Option<Redundancy>,
+    medium: Medium,
 }
 
-enum Place {
+/// What had to be done before a device could start.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// When the last server did not end by itself.
+    pub recovered: Option<Recovered>,
+    /// Parity was made of data that was there.
+    pub parity_made: bool,
+    /// Blocks that were found not to be what was written.
+    pub bad: Vec<Bad>,
+}
+
+enum Medium {
     Memory {
         map: MapHandle,
         memory: std::sync::Mutex<Memory>,
@@ -41,6 +57,7 @@ enum Place {
     File {
         file: File,
         sums: Sums,
+        parity: Option<ParityFile>,
     },
 }
 
@@ -50,33 +67,38 @@ impl Store {
     pub fn open(
         options: &Options,
         scan: &dyn Fn(u64, u64) -> Result<(), Failure>,
-    ) -> Result<(Self, Option<Recovered>), Failure> {
+    ) -> Result<(Self, Opened), Failure> {
         match &options.backing {
-            Backing::Memory(bytes) => Ok((Self::in_memory(options, *bytes)?, None)),
+            Backing::Memory(bytes) => Ok((Self::in_memory(options, *bytes)?, Opened::default())),
             Backing::File(path, bytes) => Self::on_file(options, path, *bytes, scan),
         }
     }
 
     fn in_memory(options: &Options, bytes: u64) -> Result<Self, Failure> {
         whole_blocks(options, bytes)?;
-        if bytes > LARGEST_ARENA {
+        let parity = redundancy(options, bytes).map_or(0, |redundancy| {
+            redundancy.groups.count() * u64::from(options.block_size)
+        });
+        let all = bytes.saturating_add(parity);
+        if all > LARGEST_ARENA {
+            let with = if parity > 0 { ", parity included" } else { "" };
             return Err(Failure::usage(format!(
-                "--size {bytes}: an arena is at most 4 GiB; --backing takes a file of any size"
+                "--size {bytes}: an arena is at most 4 GiB{with}; --backing takes a file of any size"
             )));
         }
-        let pages = bytes.div_ceil(sys::page_size() as u64) as u32;
+        let pages = all.div_ceil(sys::page_size() as u64) as u32;
         let map = map(MapType::Arena, "arena", 0, 0, pages)?;
-        let mut memory = Memory::of_map(map.as_fd(), bytes as usize)?;
+        let mut memory = Memory::of_map(map.as_fd(), all as usize)?;
         // A program cannot make a page that is not there.
         memory.region().bytes_mut().fill(0);
         let address = memory.region().address();
-        let place = Place::Memory {
+        let medium = Medium::Memory {
             map,
             memory: std::sync::Mutex::new(memory),
             address,
         };
         let zero = digest(options.algorithm, &vec![0; options.block_size as usize]);
-        let store = Self::new(options, bytes, zero, place)?;
+        let store = Self::new(options, bytes, zero, medium)?;
         for block in 0..store.blocks() {
             store.words.store(block as usize, zero);
         }
@@ -88,31 +110,108 @@ impl Store {
         path: &Path,
         bytes: Option<u64>,
         scan: &dyn Fn(u64, u64) -> Result<(), Failure>,
-    ) -> Result<(Self, Option<Recovered>), Failure> {
+    ) -> Result<(Self, Opened), Failure> {
         let (file, bytes) = open_backing(path, bytes)?;
         whole_blocks(options, bytes)?;
+        let parity_path = beside(path, ".uringbpf-parity");
+        let found = ParityFile::shape(&parity_path)?;
+        if let Some(found) = found.filter(|_| options.parity == 0) {
+            // What is written without it, it would not be the parity of.
+            return Err(refused(&parity_path, &found.to_string()));
+        }
         let geometry = Geometry {
             algorithm: options.algorithm,
             block_size: options.block_size,
             blocks: bytes / u64::from(options.block_size),
         };
+        let redundancy = redundancy(options, bytes);
+        let parity = redundancy.map(|Redundancy { groups, .. }| {
+            let shape = Shape {
+                group: groups.size,
+                block_size: options.block_size.into(),
+                blocks: groups.blocks,
+            };
+            ParityFile::open(&parity_path, shape, found)
+        });
+        let parity = parity.transpose()?;
         let log = (
             usize::from(options.queues) * usize::from(options.depth),
             (LARGEST_REQUEST / options.block_size) as usize,
         );
         let tick = |at| scan(at, bytes);
-        let (sums, recovered) = Sums::open(&sums_path(path), &file, geometry, log, &tick)?;
+        let sums_path = beside(path, ".uringbpf-sums");
+        let (sums, recovered) = Sums::open(&sums_path, &file, geometry, log, &tick)?;
         let zero = sums.zero();
-        let store = Self::new(options, bytes, zero, Place::File { file, sums })?;
-        if let Place::File { sums, .. } = &store.place {
+        let mut opened = Opened {
+            recovered,
+            ..Opened::default()
+        };
+        let medium = Medium::File { file, sums, parity };
+        let mut store = Self::new(options, bytes, zero, medium)?;
+        if let Medium::File { sums, .. } = &store.medium {
             for block in 0..store.blocks() {
                 store.words.store(block as usize, sums.get(block));
             }
         }
-        Ok((store, recovered))
+        if let Some(redundancy) = &redundancy {
+            store.bring_parity(redundancy, &tick, &mut opened)?;
+        }
+        if let Medium::File { sums, .. } = &mut store.medium {
+            sums.begin(log.0)?;
+        }
+        Ok((store, opened))
     }
 
-    fn new(options: &Options, bytes: u64, zero: u64, place: Place) -> Result<Self, Failure> {
+    /// Makes the parity of groups for which there may be none, or that of
+    /// other data.
+    fn bring_parity(
+        &self,
+        redundancy: &Redundancy,
+        tick: &dyn Fn(u64) -> Result<(), Failure>,
+        opened: &mut Opened,
+    ) -> Result<(), Failure> {
+        let Medium::File {
+            file,
+            sums,
+            parity: Some(parity),
+        } = &self.medium
+        else {
+            return Ok(());
+        };
+        let groups = redundancy.groups;
+        let new = !parity.finished();
+        let ranges = match new || !sums.were_there() || sums.machine_died() {
+            true => std::iter::once(0..groups.blocks).collect(),
+            false => sums.in_flight()?,
+        };
+        let size = u64::from(self.block_size);
+        for range in ranges {
+            let mut group = groups.of(range.start);
+            let end = groups.touched(&range).end;
+            while group < end {
+                let start = groups.members(group).start;
+                if new {
+                    // It is all zeros: which is the parity of holes.
+                    let data = next_data(file, start * size)
+                        .map_or(end, |at| groups.of((at / size).min(groups.blocks)));
+                    if data > group {
+                        group = data;
+                        continue;
+                    }
+                }
+                tick(start * size)?;
+                opened.bad.extend(redundancy.renew(self, group)?);
+                group += 1;
+            }
+        }
+        opened.parity_made = new && sums.were_there();
+        match new {
+            true => parity.finish(),
+            false => Ok(()),
+        }
+    }
+
+    fn new(options: &Options, bytes: u64, zero: u64, medium: Medium) -> Result<Self, Failure> {
         let blocks = bytes / u64::from(options.block_size);
         let entries = u32::try_from(blocks).map_err(|_| {
             Failure::usage(format!(
@@ -126,7 +225,8 @@ impl Store {
             zero,
             words: SharedWords::new(map.as_fd(), entries as usize)?,
             map,
-            place,
+            redundancy: redundancy(options, bytes),
+            medium,
         })
     }
 
@@ -144,75 +244,169 @@ impl Store {
     }
 
     pub fn is_file(&self) -> bool {
-        matches!(self.place, Place::File { .. })
+        matches!(self.medium, Medium::File { .. })
+    }
+
+    /// How blocks are protected.
+    pub fn redundancy(&self) -> Option<&Redundancy> {
+        self.redundancy.as_ref()
     }
 
     /// The backing file and its checksums.
     pub fn file(&self) -> Option<(&File, &Sums)> {
-        match &self.place {
-            Place::File { file, sums } => Some((file, sums)),
-            Place::Memory { .. } => None,
+        match &self.medium {
+            Medium::File { file, sums, .. } => Some((file, sums)),
+            Medium::Memory { .. } => None,
+        }
+    }
+
+    /// The parity of a backing file.
+    pub fn parity(&self) -> Option<&ParityFile> {
+        match &self.medium {
+            Medium::File { parity, .. } => parity.as_ref(),
+            Medium::Memory { .. } => None,
         }
     }
 
     /// Where the arena begins, for requests.
     pub fn arena(&self) -> u64 {
-        match &self.place {
-            Place::Memory { address, .. } => *address,
-            Place::File { .. } => 0,
+        match &self.medium {
+            Medium::Memory { address, .. } => *address,
+            Medium::File { .. } => 0,
         }
     }
 
     /// The maps that stand in for those of a queue's programs.
     pub fn maps(&self) -> Vec<(&'static str, BorrowedFd<'_>)> {
         let mut maps = vec![("sums", self.map.as_fd())];
-        if let Place::Memory { map, .. } = &self.place {
+        if let Medium::Memory { map, .. } = &self.medium {
             maps.push(("arena", map.as_fd()));
         }
         maps
     }
 
-    /// What a block must have.
-    pub fn sum(&self, block: u64) -> u64 {
-        self.words.load(block as usize)
-    }
-
     /// A block of the backing file has been written.
     pub fn set_sum(&self, block: u64, sum: u64) {
-        if let Place::File { sums, .. } = &self.place {
+        if let Medium::File { sums, .. } = &self.medium {
             sums.set(block, sum);
         }
         self.words.store(block as usize, sum);
     }
 
     /// Blocks have become zeros.
-    pub fn set_zeros(&self, blocks: std::ops::Range<u64>) {
+    pub fn set_zeros(&self, blocks: Range<u64>) {
         for block in blocks {
             self.set_sum(block, self.zero);
         }
     }
 
+    /// The parity of groups that have become zeros.
+    pub fn clear_parity(&self, groups: &Range<u64>) -> Result<(), Failure> {
+        match &self.medium {
+            Medium::Memory { .. } => {
+                let size = u64::from(self.block_size);
+                self.zero(self.bytes + groups.start * size..self.bytes + groups.end * size);
+                Ok(())
+            }
+            Medium::File { parity, .. } => {
+                let parity = parity.as_ref().expect("there with the redundancy");
+                parity.clear(groups)
+            }
+        }
+    }
+
     /// Writes zeros to blocks in memory; a file is punched by its own request.
-    pub fn clear(&self, blocks: &std::ops::Range<u64>) {
-        if let Place::Memory { memory, .. } = &self.place {
-            let size = u64::from(self.block_size);
-            let bytes = (blocks.start * size) as usize..(blocks.end * size) as usize;
+    pub fn clear(&self, blocks: &Range<u64>) {
+        let size = u64::from(self.block_size);
+        self.zero(blocks.start * size..blocks.end * size);
+    }
+
+    /// Bytes of the arena.
+    fn zero(&self, bytes: Range<u64>) {
+        self.with_memory(|memory| memory[bytes.start as usize..bytes.end as usize].fill(0));
+    }
+
+    fn with_memory(&self, work: impl FnOnce(&mut [u8])) {
+        if let Medium::Memory { memory, .. } = &self.medium {
             let mut memory = memory
                 .lock()
                 .unwrap_or_else(|poisoned| poisoned.into_inner());
-            memory.region().bytes_mut()[bytes].fill(0);
+            work(memory.region().bytes_mut());
         }
+    }
+
+    /// Where a block lies in the arena.
+    fn in_arena(&self, place: Place) -> Range<usize> {
+        let size = self.block_size as usize;
+        let start = match place {
+            Place::Block(block) => block as usize * size,
+            Place::Parity(group) => self.bytes as usize + group as usize * size,
+        };
+        start..start + size
     }
 
     /// Everything is on the disk when this has succeeded.
     pub fn close(self) -> Result<(), Failure> {
-        if let Place::File { file, sums } = self.place {
+        if let Medium::File { file, sums, parity } = self.medium {
             file.sync_data()
                 .map_err(|error| Failure::io("sync the backing file", &error))?;
+            if let Some(parity) = parity {
+                parity.sync()?;
+            }
             sums.close()?;
         }
         Ok(())
     }
+}
+
+impl Blocks for Store {
+    fn read(&self, place: Place, bytes: &mut [u8]) -> Result<(), Failure> {
+        match (&self.medium, place) {
+            (Medium::Memory { .. }, _) => {
+                self.with_memory(|memory| bytes.copy_from_slice(&memory[self.in_arena(place)]));
+                Ok(())
+            }
+            (Medium::File { file, .. }, Place::Block(block)) => file
+                .read_exact_at(bytes, block * u64::from(self.block_size))
+                .map_err(|error| Failure::io(format!("read block {block}"), &error)),
+            (Medium::File { parity, .. }, Place::Parity(group)) => parity
+                .as_ref()
+                .expect("there with the redundancy")
+                .read(group, bytes),
+        }
+    }
+
+    fn write(&self, place: Place, bytes: &[u8]) -> Result<(), Failure> {
+        match (&self.medium, place) {
+            (Medium::Memory { .. }, _) => {
+                self.with_memory(|memory| memory[self.in_arena(place)].copy_from_slice(bytes));
+                Ok(())
+            }
+            (Medium::File { file, .. }, Place::Block(block)) => file
+                .write_all_at(bytes, block * u64::from(self.block_size))
+                .map_err(|error| Failure::io(format!("write block {block}"), &error)),
+            (Medium::File { parity, .. }, Place::Parity(group)) => parity
+                .as_ref()
+                .expect("there with the redundancy")
+                .write(group, bytes),
+        }
+    }
+
+    fn sum(&self, block: u64) -> u64 {
+        self.words.load(block as usize)
+    }
+}
+
+fn redundancy(options: &Options, bytes: u64) -> Option<Redundancy> {
+    let groups = Groups {
+        size: options.parity.into(),
+        blocks: bytes / u64::from(options.block_size),
+    };
+    (options.parity > 0).then_some(Redundancy {
+        groups,
+        algorithm: options.algorithm,
+        block_size: options.block_size,
+    })
 }
 
 fn whole_blocks(options: &Options, bytes: u64) -> Result<(), Failure> {
@@ -267,10 +461,10 @@ fn open_backing(path: &Path, bytes: Option<u64>) -> Result<(File, u64), Failure>
     }
 }
 
-/// The file of checksums, beside the backing file.
-fn sums_path(backing: &Path) -> PathBuf {
+/// A file of ours, beside the backing file.
+fn beside(backing: &Path, ending: &str) -> PathBuf {
     let mut path = OsString::from(backing);
-    path.push(".uringbpf-sums");
+    path.push(ending);
     path.into()
 }
 

@@ -41,6 +41,8 @@ const AT_BLOCK_SIZE: usize = 4;
 const AT_BLOCKS: usize = 5;
 const AT_LOG_ENTRIES: usize = 6;
 const AT_LOG_BLOCKS: usize = 7;
+/// Since which start of the machine the file is in use.
+const AT_BOOT: usize = 8;
 
 /// The table is being made, and says nothing yet.
 const NEW: u64 = 0;
@@ -84,12 +86,15 @@ pub struct Sums {
     geometry: Geometry,
     zero: u64,
     log_blocks: usize,
+    /// Entries and blocks per entry of the log as it was found.
+    old_log: Option<(usize, usize)>,
 }
 
 impl Sums {
     /// Opens the checksums of `backing`, or makes them from what stands in it
-    /// where there are none. `log_entries` writes are in flight at most, of
-    /// `log_blocks` blocks each.
+    /// where there are none. What the log says is in the table then, and still
+    /// in the log, until [`Sums::begin`]. Writes will be of `log_blocks`
+    /// blocks, `log_entries` of them at once.
     ///
     /// `tick` is called now and then with the bytes that were looked at; an
     /// error of it ends the work.
@@ -136,25 +141,51 @@ impl Sums {
             geometry,
             zero,
             log_blocks,
+            old_log,
         };
         let recovered = match old_log {
             None => {
                 sums.make(backing, tick)?;
                 None
             }
-            Some(shape) => match sums.words.load(AT_STATE) {
+            Some(_) => match sums.words.load(AT_STATE) {
                 CLEAN => None,
-                _ => Some(sums.recover(backing, shape, tick)?),
+                _ => Some(sums.recover(backing, tick)?),
             },
         };
-        for word in table..count {
-            sums.words.store(word, 0);
-        }
-        sums.words.store(AT_LOG_ENTRIES, log_entries as u64);
-        sums.words.store(AT_LOG_BLOCKS, log_blocks as u64);
-        sums.words.store(AT_STATE, IN_USE);
-        sums.sync()?;
         Ok((sums, recovered))
+    }
+
+    /// Whether they were there already.
+    pub fn were_there(&self) -> bool {
+        self.old_log.is_some()
+    }
+
+    /// Whether it was the machine that ended the last server.
+    pub fn machine_died(&self) -> bool {
+        self.old_log.is_some()
+            && self.words.load(AT_STATE) != CLEAN
+            && (boot() == 0 || self.words.load(AT_BOOT) != boot())
+    }
+
+    /// The blocks of the writes that were in flight when the last server
+    /// ended.
+    pub fn in_flight(&self) -> Result<Vec<Range<u64>>, Failure> {
+        let entries = self.logged()?;
+        Ok(entries.into_iter().map(|entry| entry.blocks).collect())
+    }
+
+    /// Empties the log, and marks the file as in use.
+    pub fn begin(&mut self, log_entries: usize) -> Result<(), Failure> {
+        self.words.store(AT_BOOT, boot());
+        for word in self.table_end()..self.words.len() {
+            self.words.store(word, 0);
+        }
+        self.words.store(AT_LOG_ENTRIES, log_entries as u64);
+        self.words.store(AT_LOG_BLOCKS, self.log_blocks as u64);
+        self.words.store(AT_STATE, IN_USE);
+        self.old_log = None;
+        self.sync()
     }
 
     /// Of a block of zeros.
@@ -215,7 +246,11 @@ impl Sums {
     }
 
     fn entry(&self, entry: usize) -> usize {
-        HEADER + self.geometry.blocks as usize + entry * (LOG_HEADER + self.log_blocks)
+        self.table_end() + entry * (LOG_HEADER + self.log_blocks)
+    }
+
+    fn table_end(&self) -> usize {
+        HEADER + self.geometry.blocks as usize
     }
 
     /// The table of what stands in the backing file; holes are not read.
@@ -260,32 +295,13 @@ impl Sums {
     fn recover(
         &self,
         backing: &File,
-        (entries, blocks): (usize, usize),
         tick: &dyn Fn(u64) -> Result<(), Failure>,
     ) -> Result<Recovered, Failure> {
         let mut recovered = Recovered::default();
-        let start = HEADER + self.geometry.blocks as usize;
-        for entry in 0..entries {
-            let at = start + entry * (LOG_HEADER + blocks);
-            let kind = self.words.load(at);
-            if kind == FREE {
-                continue;
-            }
-            let first = self.words.load(at + 1);
-            let count = self.words.load(at + 2);
-            let end = first.checked_add(count);
-            if end.is_none_or(|end| end > self.geometry.blocks)
-                || (kind == WRITE && count as usize > blocks)
-            {
-                return Err(Failure::mismatch(format!(
-                    "{}: the log is damaged: {count} blocks from {first}",
-                    self.path.display()
-                )));
-            }
-            for index in 0..count {
-                let block = first + index;
+        for Logged { at, kind, blocks } in self.logged()? {
+            for (index, block) in blocks.enumerate() {
                 let wanted = match kind {
-                    WRITE => self.words.load(at + LOG_HEADER + index as usize),
+                    WRITE => self.words.load(at + LOG_HEADER + index),
                     _ => self.zero,
                 };
                 tick(block * u64::from(self.geometry.block_size))?;
@@ -303,6 +319,36 @@ impl Sums {
         Ok(recovered)
     }
 
+    /// What stands in the log as it was found.
+    fn logged(&self) -> Result<Vec<Logged>, Failure> {
+        let (entries, most) = self.old_log.unwrap_or_default();
+        let mut logged = Vec::new();
+        for entry in 0..entries {
+            let at = self.table_end() + entry * (LOG_HEADER + most);
+            let kind = self.words.load(at);
+            if kind == FREE {
+                continue;
+            }
+            let first = self.words.load(at + 1);
+            let count = self.words.load(at + 2);
+            match first.checked_add(count) {
+                Some(end)
+                    if end <= self.geometry.blocks && (kind != WRITE || count <= most as u64) =>
+                {
+                    let blocks = first..end;
+                    logged.push(Logged { at, kind, blocks });
+                }
+                _ => {
+                    return Err(Failure::mismatch(format!(
+                        "{}: the log is damaged: {count} blocks from {first}",
+                        self.path.display()
+                    )));
+                }
+            }
+        }
+        Ok(logged)
+    }
+
     fn digest_of(&self, backing: &File, block: u64) -> Result<u64, Failure> {
         let size = u64::from(self.geometry.block_size);
         let mut bytes = vec![0; size as usize];
@@ -313,6 +359,23 @@ impl Sums {
             })?;
         Ok(digest(self.geometry.algorithm, &bytes))
     }
+}
+
+/// A log entry that is not free, and where it stands.
+struct Logged {
+    at: usize,
+    kind: u64,
+    blocks: Range<u64>,
+}
+
+/// Which start of the machine this is; 0 where the kernel does not tell.
+fn boot() -> u64 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    digits
+        .get(..16)
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .unwrap_or(0)
 }
 
 /// Entries and blocks per entry of the log of a file that is there; `None` for
@@ -382,7 +445,7 @@ pub fn digest(algorithm: BlockAlgorithm, bytes: &[u8]) -> u64 {
 }
 
 /// Where data begins, from `offset` on; `None` where there is only a hole.
-fn next_data(file: &File, offset: u64) -> Option<u64> {
+pub fn next_data(file: &File, offset: u64) -> Option<u64> {
     seek(file, offset, libc::SEEK_DATA).unwrap_or_else(|errno| match errno {
         libc::ENXIO => None,
         // Not a file system that knows: all of it is data.
@@ -440,7 +503,10 @@ mod tests {
 
         fn open_as(&self, geometry: Geometry) -> Result<(Sums, Option<Recovered>), Failure> {
             let path = self.directory.path().join("sums");
-            Sums::open(&path, &self.backing, geometry, LOG, &|_| Ok(()))
+            let opened = Sums::open(&path, &self.backing, geometry, LOG, &|_| Ok(()));
+            let (mut sums, recovered) = opened?;
+            sums.begin(LOG.0)?;
+            Ok((sums, recovered))
         }
 
         fn write(&self, block: u64, byte: u8) -> u64 {

@@ -6,7 +6,7 @@ use std::io::{IsTerminal, stderr};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::blockdev::{Backing, Counters, Observer, Options, Recovered, serve};
+use crate::blockdev::{Backing, Counters, Observer, Opened, Options, Recovered, serve};
 use crate::cli::{GlobalArgs, UblkArgs};
 use crate::error::Failure;
 use crate::report::Report;
@@ -26,6 +26,7 @@ pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
         backing,
         block_size: args.block,
         algorithm: args.algorithm,
+        parity: args.parity,
         queues: args.queues,
         depth: args.depth,
         registration: if args.register {
@@ -77,13 +78,17 @@ impl Observer for Teller {
         self.status.tick();
     }
 
-    fn ready(&self, device: &Device, recovered: Option<Recovered>) -> Result<(), Failure> {
+    fn ready(&self, device: &Device, opened: &Opened) -> Result<(), Failure> {
         self.status.set_message(String::new());
+        let recovered = opened.recovered;
         if let Some(Recovered { new, old, torn }) = recovered {
             self.trouble(&format!(
                 "the last server did not end by itself: of the blocks being written {new} are new, \
                  {old} old, {torn} neither"
             ));
+        }
+        if opened.parity_made {
+            self.trouble("there was no parity of these data: it is made from what stands there");
         }
         let path = device.path().display().to_string();
         let keys = json!({
@@ -96,6 +101,7 @@ impl Observer for Teller {
                 "old": recovered.old,
                 "torn": recovered.torn,
             })),
+            "parity_made": opened.parity_made,
         });
         self.status.suspend(|| self.report.data("ublk", path, keys))
     }
