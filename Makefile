@@ -6,7 +6,7 @@ cargo := cargo
 override CMD := $(value CMD)
 export CMD
 
-.PHONY: help deps tool static initramfs deb kernel vm smoke bench test lint clean clean-cache
+.PHONY: help deps tool static initramfs deb kernel vm smoke bench test lint audit clean clean-cache
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Variables: PROFILE=default|debug BZIMAGE=FILE KDIR=DIRECTORY KERNEL_VERSION=7.2 NO_INSTALL=1'
@@ -59,7 +59,12 @@ test: deps ## Run all tests: on this machine and in the virtual machine
 lint: deps ## Check format and lints of Rust code and shell scripts
 	@$(cargo) fmt --check
 	@$(cargo) clippy --all-targets --locked -- -D warnings
-	@shellcheck -x kernel/build kernel/boot kernel/deps kernel/fetch kernel/guest kernel/patch tests/run tests/initramfs tests/vm/smoke .ci/run
+	@shellcheck -x kernel/build kernel/boot kernel/deps kernel/fetch kernel/guest kernel/patch tests/run tests/audit tests/initramfs tests/vm/smoke .ci/run
+
+# What cargo-deny is installed to, where the machine has none.
+cargo_deny := $(or $(URINGBPF_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/uringbpf)/cargo-deny
+audit: ## Check the dependencies' licences, sources and known vulnerabilities (needs network)
+	@tests/audit $(cargo_deny)
 
 clean: ## Remove what cargo built
 	@$(cargo) clean
