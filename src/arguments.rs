@@ -2,12 +2,15 @@
 //! From the words of the command line to [`Cli`], with errors in one line.
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::cli::Cli;
-use crate::error::EXIT_OK;
+use crate::error::{EXIT_OK, Failure};
+use crate::report::complain;
+use crate::version;
 
 /// The exit status of arguments that make no sense.
 const EXIT_USAGE: u8 = 2;
@@ -15,16 +18,31 @@ const EXIT_USAGE: u8 = 2;
 /// The arguments, or the exit status after what was asked for (help, version)
 /// or what is wrong has been printed.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
+    let words: Vec<OsString> = words.into_iter().collect();
+    // -V is the tool's version alone.
+    let long_version = words.iter().any(|word| word == "--version");
     let matches = Cli::command().try_get_matches_from(words);
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A closed stdout is the reader's choice.
-            let _ = error.print();
-            EXIT_OK
+            let printed = match error.kind() {
+                ErrorKind::DisplayVersion if long_version => {
+                    writeln!(io::stdout(), "{}", version::long())
+                }
+                _ => error.print(),
+            };
+            match printed {
+                // A reader that has seen enough.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    let failure = Failure::io("write to stdout", &error);
+                    complain(format!("uringbpf: {failure}"));
+                    failure.exit_status()
+                }
+                _ => EXIT_OK,
+            }
         }
         _ => {
-            eprintln!("{}", one_line(&error));
+            complain(one_line(&error));
             EXIT_USAGE
         }
     })

@@ -61,7 +61,9 @@ fn reason(lines: &[String]) -> Option<String> {
         .iter()
         .rposition(|line| line.starts_with("processed "))?;
     let last = lines[..end].iter().rev().map(|line| line.trim());
-    let last = last.filter(|line| !line.is_empty());
+    // libbpf's own lines frame the log, which is empty where the verifier did
+    // not come to a verdict.
+    let last = last.filter(|line| !line.is_empty() && !line.starts_with("libbpf: "));
     explained.or(last.into_iter().next()).map(str::to_string)
 }
 
@@ -97,6 +99,12 @@ mod tests {
     fn a_kernel_that_explains_itself_is_quoted() {
         let log = lines("x\nVerification failed: Policy: No\n\nSuggestion:\n  Do\n\nprocessed 9");
         assert_eq!(reason(&log), Some("Policy: No".to_string()));
+    }
+
+    #[test]
+    fn a_load_that_failed_before_the_verdict_has_none() {
+        let log = lines("libbpf: prog 'x': -- BEGIN PROG LOAD LOG --\nprocessed 0 insns");
+        assert_eq!(reason(&log), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::ublk::Registration;
 /// Runs BPF programs over the buffers of io_uring requests (IORING_OP_BPF) and
 /// verifies every byte.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, arg_required_else_help = false)]
+#[command(version, max_term_width = 80, arg_required_else_help = false)]
 #[command(after_help = "\
 BUF is TYPE[:KEY=VALUE,…]. Types: user, fixed, vec, kfixed, reg-vec, arena.
 Keys: len (bytes; K, M, G), offset (into its first page), iovs (a count, or
@@ -102,7 +102,10 @@ pub enum Override {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Say what this kernel has of what is needed
-    Probe,
+    #[command(after_help = "\
+Exit status: 0 the main job can run, whatever differs, 2 bad arguments, 3
+something else failed, 4 it cannot run, for want of what the last line names.")]
+    Probe(ProbeArgs),
     /// Copy between two buffers, or a file to another
     Copy(CopyArgs),
     /// Checksum a buffer, or files
@@ -141,6 +144,26 @@ else failed, 4 the kernel lacks the opcode. What cannot be told fails nothing.")
     Man(ManArgs),
     /// Measure throughput and cost per request against baselines
     Bench(BenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// Compare this kernel with a revision of the interface: names, numbers, layouts, kfuncs, and
+    /// which commands work
+    #[arg(long, value_enum, value_name = "SPEC")]
+    pub compare: Option<Compare>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Compare {
+    /// The second posting, of which little is known
+    V2,
+    /// The third posting
+    V3,
+    /// kernel/patches
+    Reference,
+    /// Each of them
+    All,
 }
 
 /// How requests are made and submitted, for commands on buffers.

@@ -70,7 +70,10 @@ impl Failure {
     /// An I/O error of the standard library; keeps the errno where there is one.
     pub fn io(what: impl Into<String>, error: &io::Error) -> Self {
         let what = what.into();
-        match error.raw_os_error() {
+        match error
+            .raw_os_error()
+            .or_else(|| errno_in(&error.to_string()))
+        {
             Some(errno) => Failure::os(what, errno),
             None => Failure::environment(format!("{what}: {error}")),
         }
@@ -108,10 +111,45 @@ impl fmt::Display for Failure {
         match self {
             Failure::Usage(message) | Failure::Mismatch(message) => f.write_str(message),
             Failure::Environment(environment) => environment.fmt(f),
-            Failure::Missing(things) => write!(f, "this kernel lacks: {}", things.join(", ")),
+            Failure::Missing(things) => f.write_str(&missing(things)),
             Failure::Interrupted(_) => f.write_str("interrupted"),
         }
     }
+}
+
+/// How many missing things are named: where one is missing, most are.
+const NAMED: usize = 2;
+
+fn missing(things: &[String]) -> String {
+    let named = things[..things.len().min(NAMED)].join(", ");
+    match things.len().saturating_sub(NAMED) {
+        0 => format!("missing here: {named}"),
+        more => format!("missing here: {named} and {more} more (uringbpf probe lists all)"),
+    }
+}
+
+/// Other crates wrap the system's error to say more, and hide its number; but
+/// they print it.
+pub(crate) fn errno_in(text: &str) -> Option<i32> {
+    let (_, rest) = text.rsplit_once("(os error ")?;
+    rest.split(')').next()?.parse().ok()
+}
+
+/// What to do about an errno, where nobody who knows more has said it.
+fn advice(errno: i32) -> Option<&'static str> {
+    Some(match errno {
+        libc::ENOSPC => "make room there",
+        libc::EDQUOT => "make room within the quota",
+        libc::EFBIG => "raise the limit of a file's size (ulimit -f)",
+        libc::EMFILE => "raise RLIMIT_NOFILE (ulimit -n)",
+        libc::ENFILE => "raise sysctl fs.file-max",
+        libc::ENOMEM => "free memory, or raise RLIMIT_MEMLOCK (ulimit -l)",
+        libc::EROFS => "name a place that can be written to",
+        libc::EISDIR => "name a file",
+        libc::EACCES => "change its permissions, or run as a user who may",
+        libc::EIO => "see dmesg",
+        _ => return None,
+    })
 }
 
 impl Environment {
@@ -126,10 +164,11 @@ impl fmt::Display for Environment {
         if let Some(errno) = self.errno {
             write!(f, ": {errno}")?;
         }
-        if let Some(next) = &self.next {
-            write!(f, ": {next}")?;
+        let general = self.errno.and_then(|errno| advice(errno.number()));
+        match self.next.as_deref().or(general) {
+            Some(next) => write!(f, ": {next}"),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -189,6 +228,40 @@ mod tests {
             let error = Err::<(), _>(failure).context("while copying").unwrap_err();
             assert_eq!(exit_status(&error), status, "{shown}");
         }
+    }
+
+    #[test]
+    fn a_long_list_of_what_is_missing_is_cut() {
+        let text = |things: &[&str]| Failure::missing(things.iter().copied()).to_string();
+        assert_eq!(text(&["a", "b"]), "missing here: a, b");
+        assert_eq!(
+            text(&["a", "b", "c", "d"]),
+            "missing here: a, b and 2 more (uringbpf probe lists all)"
+        );
+    }
+
+    #[test]
+    fn an_error_within_an_error_keeps_its_number() {
+        let directory = std::path::Path::new("/proc/no/such");
+        let error = tempfile::NamedTempFile::new_in(directory).expect_err("no such directory");
+        assert_eq!(error.raw_os_error(), None, "it is wrapped");
+        assert_eq!(
+            Failure::io("create x", &error).to_string(),
+            "create x: ENOENT (No such file or directory)"
+        );
+    }
+
+    #[test]
+    fn an_errno_without_advice_of_its_own_gets_the_general_one() {
+        let failure = Failure::os("open x", libc::EMFILE);
+        let general = "open x: EMFILE (Too many open files): raise RLIMIT_NOFILE (ulimit -n)";
+        assert_eq!(failure.to_string(), general);
+        assert!(
+            failure
+                .next("close some")
+                .to_string()
+                .ends_with(": close some")
+        );
     }
 
     #[test]

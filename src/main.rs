@@ -3,12 +3,14 @@
 
 use std::process::ExitCode;
 
-use uringbpf::{arguments, cmd, error, first_process};
+use uringbpf::report::complain;
+use uringbpf::{arguments, cmd, error, first_process, sys};
 
 fn main() -> ExitCode {
     if first_process::is_it() {
         return ExitCode::from(first_process::run(std::env::args_os().skip(1)));
     }
+    sys::ignore_file_size_signal();
     let cli = match arguments::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(status) => return ExitCode::from(status),
@@ -17,7 +19,7 @@ fn main() -> ExitCode {
     match cmd::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{}", error::message(&error, verbose));
+            complain(error::message(&error, verbose));
             ExitCode::from(error::exit_status(&error))
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! How rings are set up and requests submitted: valid when they exist.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::spec::SpecError;
@@ -55,6 +56,28 @@ impl FromStr for RingOptions {
         // The kernel wants both; asking for one of them means the pair.
         options.single_issuer |= options.defer_taskrun;
         Ok(options)
+    }
+}
+
+impl fmt::Display for RingOptions {
+    /// As `--ring` takes them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (self.sqpoll, "sqpoll"),
+            (self.defer_taskrun, "defer-taskrun"),
+            (self.single_issuer, "single-issuer"),
+            (self.no_sqarray, "no-sqarray"),
+            (self.sqe128, "sqe128"),
+            (self.sqe_mixed, "sqe-mixed"),
+            (self.cqe32, "cqe32"),
+            (self.coop, "coop"),
+        ];
+        let set: Vec<&str> = names
+            .iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, name)| *name)
+            .collect();
+        f.write_str(&set.join(","))
     }
 }
 

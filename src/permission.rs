@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What this process may do, and what it lacks to run BPF programs.
+//! What this process may do, and what to tell somebody who was refused.
+
+use crate::sys;
 
 /// Capabilities that loading and attaching takes, with their bit (UAPI).
-const CAPABILITIES: [(&str, u32); 3] =
-    [("CAP_BPF", 39), ("CAP_PERFMON", 38), ("CAP_SYS_ADMIN", 21)];
+const CAPABILITIES: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
+/// Stands for both (kernel/bpf, since 5.8).
+const CAP_SYS_ADMIN: u32 = 21;
 
 /// The effective capabilities, as /proc says them.
 fn effective() -> u64 {
@@ -15,12 +18,16 @@ fn effective() -> u64 {
         .unwrap_or(0)
 }
 
-/// The capabilities of the three that this process lacks.
+/// The capabilities for BPF programs that this process lacks.
 pub fn lacking() -> Vec<&'static str> {
-    let effective = effective();
+    lacking_of(effective())
+}
+
+fn lacking_of(effective: u64) -> Vec<&'static str> {
+    let has = |bit: u32| effective & (1 << bit) != 0;
     CAPABILITIES
         .iter()
-        .filter(|(_, bit)| effective & (1 << bit) == 0)
+        .filter(|(_, bit)| !has(*bit) && !has(CAP_SYS_ADMIN))
         .map(|(name, _)| *name)
         .collect()
 }
@@ -29,9 +36,32 @@ pub fn lacking() -> Vec<&'static str> {
 pub fn needed() -> String {
     let lacking = lacking();
     if lacking.is_empty() {
-        return "all capabilities are there, so a security module or lockdown forbids it \
-                (/sys/kernel/security/lsm)"
+        return "all capabilities are there, so seccomp, a security module or lockdown forbids it"
             .to_string();
     }
     format!("run as root, or with {}", lacking.join(", "))
+}
+
+/// What to tell somebody who was refused a ring with EPERM.
+pub fn ring_needed() -> &'static str {
+    match sys::io_uring_disabled() {
+        Some(2) => "sysctl kernel.io_uring_disabled is 2, which forbids it to all: set it to 0",
+        Some(1) => {
+            "sysctl kernel.io_uring_disabled is 1: run as root, or in the group that \
+             kernel.io_uring_group names"
+        }
+        _ => "seccomp (of a container?) or a security module forbids it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_administrator_needs_neither_capability() {
+        assert_eq!(lacking_of(0), ["CAP_BPF", "CAP_PERFMON"]);
+        assert_eq!(lacking_of(1 << 39), ["CAP_PERFMON"]);
+        assert_eq!(lacking_of(1 << CAP_SYS_ADMIN), [""; 0]);
+    }
 }

@@ -6,8 +6,8 @@ use crate::kernel::{
     StructLayout,
 };
 use crate::permission;
-use crate::program::{self, Family, Plan, Program, Storage};
-use crate::ring::Ring;
+use crate::program;
+use crate::ring::{self, Ring};
 use crate::sys;
 
 /// What was found of one thing.
@@ -74,6 +74,13 @@ impl Finding {
 /// Everything, in the order in which it matters.
 pub fn findings(kernel: &Kernel) -> Vec<Finding> {
     let mut findings = from_btf(kernel);
+    if !kernel.has_btf {
+        for finding in &mut findings[1..] {
+            if finding.state == State::Absent {
+                finding.state = State::Unknown;
+            }
+        }
+    }
     findings.extend(from_trying(kernel));
     findings.extend(from_process());
     findings
@@ -200,7 +207,7 @@ fn from_trying(kernel: &Kernel) -> Vec<Finding> {
         ]
     };
     if !kernel.missing().is_empty() {
-        return not_tried("not tried: things it depends on are absent");
+        return not_tried("not tried: needs what is absent");
     }
     let flag = match program::setup_flag(kernel) {
         Ok(flag) => flag,
@@ -228,18 +235,8 @@ fn feature(kernel: &Kernel) -> Finding {
 }
 
 fn sleepable(kernel: &Kernel) -> Finding {
-    let name = "sleepable callbacks";
-    let options = Default::default();
-    let tried = Ring::open(kernel, &options, 1).and_then(|ring| {
-        let mut storage = Storage::default();
-        let plan = Plan {
-            ops: vec!["empty"],
-            ..Plan::default()
-        };
-        Program::attach(&ring, &mut storage, Family::Attach, &plan)
-            .map(|program| program.sleepable())
-    });
-    Finding::new(name, tried.unwrap_or(false), "issue_fn may sleep").optional()
+    let there = program::try_out(kernel).unwrap_or(false);
+    Finding::new("sleepable callbacks", there, "issue_fn may sleep").optional()
 }
 
 fn from_process() -> Vec<Finding> {
@@ -256,13 +253,31 @@ fn from_process() -> Vec<Finding> {
     if sys::locked_memory_limit() == Some(0) {
         memory.state = State::Absent;
     }
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
-        .is_ok_and(|value| value.trim() == "2");
-    let mut io_uring = Finding::new("io_uring", !disabled, "");
-    if disabled {
-        io_uring.detail = "sysctl kernel.io_uring_disabled is 2".to_string();
+    let ring = Ring::with_flags(0, 1, 0);
+    let mut io_uring = Finding::new("io_uring", ring.is_ok(), "");
+    if let Err(error) = ring {
+        io_uring.detail = ring::setup_failure(&error).to_string();
     }
     vec![io_uring, privileges, memory]
+}
+
+/// What keeps the main job from running, by name: what is absent, and only
+/// where nothing is, what could not be looked at for want of it.
+pub fn blocking(findings: &[Finding]) -> Vec<String> {
+    let of = |state| {
+        let found = findings.iter().filter(|f| f.blocks() && f.state == state);
+        let name = |found: &Finding| match found.name.as_str() {
+            // Not the kernel's fault, and the reason is what one needs to know.
+            "privileges" | "io_uring" => format!("{} ({})", found.name, found.detail),
+            name => name.to_string(),
+        };
+        found.map(name).collect::<Vec<String>>()
+    };
+    let absent = of(State::Absent);
+    match absent.is_empty() {
+        true => of(State::Unknown),
+        false => absent,
+    }
 }
 
 #[cfg(test)]
@@ -281,6 +296,14 @@ mod tests {
         assert!(blocking.contains(&"kfunc bpf_uring_buf_dynptr"));
         assert!(!blocking.contains(&"kfunc bpf_iter_uring_buf_error"));
         assert!(!blocking.contains(&"ublk zero copy"));
+    }
+
+    #[test]
+    fn without_btf_that_alone_is_what_is_missing() {
+        let findings = findings(&Kernel::default());
+        let blocking = blocking(&findings);
+        assert_eq!(blocking[0], "btf");
+        assert!(!blocking.iter().any(|name| name.contains("opcode")));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! BPF programs, loaded and attached to a ring for as long as they exist.
 
-use std::io;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,12 +12,13 @@ use libbpf_rs::{AsRawLibbpf, Link, MapCore, OpenObject};
 
 use crate::bpf_log;
 use crate::bpf_skel::{attach, bench, blocks, checksum, chunks, copy, fill};
-use crate::error::Failure;
+use crate::error::{Failure, errno_in};
 use crate::kernel::{IDS, Kernel, Overrides};
 use crate::memory::{MappedArray, Region, SharedWords};
+use crate::options::RingOptions;
 use crate::permission;
 use crate::request::{Chunk, Parity, Request, SLOTS, Stream};
-use crate::ring::Ring;
+use crate::ring::{self, Ring};
 use crate::{crc32c_table, sys};
 
 /// include/uapi/linux/bpf.h: the program may sleep.
@@ -37,6 +37,20 @@ pub enum Family {
     Chunks,
     Copy,
     Fill,
+}
+
+impl Family {
+    fn name(self) -> &'static str {
+        match self {
+            Family::Attach => "attach",
+            Family::Bench => "bench",
+            Family::Blocks => "blocks",
+            Family::Checksum => "checksum",
+            Family::Chunks => "chunks",
+            Family::Copy => "copy",
+            Family::Fill => "fill",
+        }
+    }
 }
 
 /// What to load of a family.
@@ -167,7 +181,7 @@ impl<'r> Program<'r> {
         let (mut skeleton, sleepable) = match first {
             Some(skeleton) => (skeleton, true),
             None => (
-                load(atomic, false).map_err(|error| refused(family, &error))?,
+                load(atomic, false).map_err(|error| refused(family.name(), &error))?,
                 false,
             ),
         };
@@ -369,9 +383,11 @@ where
     Ok(Box::new(skeleton.load()?))
 }
 
-fn refused(family: Family, error: &libbpf_rs::Error) -> Failure {
+/// The programs of a family were not loaded: by the verifier, or for something
+/// else.
+pub(crate) fn refused(family: &str, error: &libbpf_rs::Error) -> Failure {
     bpf_log::show();
-    let what = format!("load the {family:?} programs").to_lowercase();
+    let what = format!("load the {family} programs");
     if let Some(verdict) = bpf_log::verdict() {
         return Failure::mismatch(format!("{what}: the verifier refuses: {verdict}"));
     }
@@ -379,17 +395,13 @@ fn refused(family: Family, error: &libbpf_rs::Error) -> Failure {
     let failure = Failure::os(what, errno);
     match errno {
         libc::EPERM | libc::EACCES => failure.next(permission::needed()),
-        libc::ENOMEM => failure.next("raise RLIMIT_MEMLOCK (ulimit -l) or free memory"),
         _ => failure,
     }
 }
 
 /// libbpf-rs hides the errno of its errors, but prints it.
 pub(crate) fn errno(error: &libbpf_rs::Error) -> i32 {
-    let text = format!("{error:#}");
-    text.rsplit_once("(os error ")
-        .and_then(|(_, rest)| rest.split(')').next()?.parse().ok())
-        .unwrap_or(libc::EIO)
+    errno_in(&format!("{error:#}")).unwrap_or(libc::EIO)
 }
 
 /// The setup flag that makes a ring take BPF programs, found by attaching the
@@ -411,11 +423,9 @@ pub(crate) fn setup_flag(kernel: &Kernel) -> Result<u32, Failure> {
     for flag in kernel.setup_flag_candidates() {
         let ring = match Ring::with_flags(flag, 1, opcode) {
             Ok(ring) => ring,
-            Err(error) if is_permission(&error) => {
-                return Err(Failure::io("io_uring_setup", &error)
-                    .next("see sysctl kernel.io_uring_disabled"));
-            }
-            Err(_) => continue,
+            // No such flag.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => continue,
+            Err(error) => return Err(ring::setup_failure(&error)),
         };
         let mut storage = Storage::default();
         let plan = Plan {
@@ -436,8 +446,16 @@ pub(crate) fn setup_flag(kernel: &Kernel) -> Result<u32, Failure> {
     ]))
 }
 
-fn is_permission(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
+/// Loads and attaches the empty program; says whether it may sleep.
+pub fn try_out(kernel: &Kernel) -> Result<bool, Failure> {
+    let ring = Ring::open(kernel, &RingOptions::default(), 1)?;
+    let mut storage = Storage::default();
+    let plan = Plan {
+        ops: vec!["empty"],
+        ..Plan::default()
+    };
+    let program = Program::attach(&ring, &mut storage, Family::Attach, &plan)?;
+    Ok(program.sleepable())
 }
 
 fn is_invalid(failure: &Failure) -> bool {

@@ -4,11 +4,11 @@
 //! with a setup flag that it does not know can only be adopted.
 
 use std::cell::Cell;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::error::Failure;
 use crate::sys::Params;
 
 /// Offsets for mmap(2) on a ring (UAPI).
@@ -41,7 +41,7 @@ struct Mapping {
 }
 
 impl Mapping {
-    fn new(ring: &OwnedFd, offset: i64, len: usize) -> Result<Self, Failure> {
+    fn new(ring: &OwnedFd, offset: i64, len: usize) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice.
         let start = unsafe {
             libc::mmap(
@@ -55,10 +55,7 @@ impl Mapping {
         };
         match NonNull::new(start.cast::<u8>()) {
             Some(start) if start.as_ptr() != libc::MAP_FAILED.cast() => Ok(Mapping { start, len }),
-            _ => Err(Failure::io(
-                "map the ring",
-                &std::io::Error::last_os_error(),
-            )),
+            _ => Err(io::Error::last_os_error()),
         }
     }
 
@@ -97,7 +94,7 @@ pub struct Queues {
 }
 
 impl Queues {
-    pub fn map(ring: &OwnedFd, params: Params) -> Result<Self, Failure> {
+    pub fn map(ring: &OwnedFd, params: Params) -> io::Result<Self> {
         let wide = |flag: u32| if params.flags & flag != 0 { 2 } else { 1 };
         let sqe_size = 64 * wide(SETUP_SQE128);
         let cqe_size = 16 * wide(SETUP_CQE32);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Results on stdout: text for people, or one JSON object per line.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
@@ -80,6 +81,33 @@ pub fn print(line: impl AsRef<[u8]>) -> Result<(), Failure> {
         .map_err(|error| Failure::io("write to stdout", &error))
 }
 
+/// A line on stderr. Where that cannot be written to there is nobody to tell,
+/// and the exit status says it still.
+pub fn complain(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Columns of a terminal.
+const WIDTH: usize = 80;
+
+/// Words on lines that fit, in a column of their own behind what they are of.
+pub fn wrapped(label: &str, text: &str) -> Vec<String> {
+    let mut lines = vec![label.to_string()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is one");
+        if line.len() + 1 + word.len() <= WIDTH {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(format!("{:width$} {word}", "", width = label.len()));
+        }
+    }
+    lines
+        .iter()
+        .map(|line| line.trim_end().to_string())
+        .collect()
+}
+
 /// "1 request", "2 requests".
 pub fn count(number: u64, unit: &str) -> String {
     match number {
@@ -100,5 +128,15 @@ mod tests {
         assert_eq!(value["schema"], 1);
         assert_eq!(value["command"], "copy");
         assert_eq!(value["bytes"], 3);
+    }
+
+    #[test]
+    fn long_text_is_wrapped_behind_its_label() {
+        for (_, text) in crate::revisions::ADDED_KFUNCS {
+            let lines = wrapped("    reference     ", text);
+            assert!(lines.iter().all(|line| line.len() <= WIDTH), "{lines:?}");
+            let words: Vec<&str> = lines.iter().flat_map(|l| l.split_whitespace()).collect();
+            assert_eq!(words[1..].join(" "), text);
+        }
     }
 }

@@ -11,6 +11,7 @@ use io_uring::squeue;
 
 use crate::error::Failure;
 use crate::kernel::Kernel;
+use crate::permission;
 use crate::program;
 use crate::queue::{
     Completion, Queues, SETUP_CQE32, SETUP_NO_SQARRAY, SETUP_SQE_MIXED, SETUP_SQE128,
@@ -71,7 +72,7 @@ impl Ring {
             ..Params::default()
         };
         let fd = sys::io_uring_setup(entries.next_power_of_two(), &mut params)?;
-        let queues = Queues::map(&fd, params).map_err(io::Error::other)?;
+        let queues = Queues::map(&fd, params)?;
         Ok(Ring {
             queues,
             fd,
@@ -229,13 +230,20 @@ fn option_flags(options: &RingOptions) -> u32 {
 }
 
 fn refused(options: &RingOptions, error: &io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) if *options != RingOptions::default() => Failure::usage(format!(
+            "--ring {options}: this kernel makes no such ring (EINVAL): leave options out"
+        )),
+        _ => setup_failure(error),
+    }
+}
+
+/// io_uring_setup(2) failed, whatever the options.
+pub(crate) fn setup_failure(error: &io::Error) -> Failure {
     let failure = Failure::io("io_uring_setup", error);
     match error.raw_os_error() {
-        Some(libc::EINVAL) => Failure::usage(format!(
-            "this kernel refuses a ring with these options: {options:?}"
-        )),
-        Some(libc::EPERM) => failure.next("see sysctl kernel.io_uring_disabled"),
-        Some(libc::ENOMEM) => failure.next("raise RLIMIT_MEMLOCK (ulimit -l)"),
+        Some(libc::EPERM | libc::EACCES) => failure.next(permission::ring_needed()),
+        Some(libc::ENOSYS) => failure.next("seccomp (of a container?) hides io_uring"),
         _ => failure,
     }
 }

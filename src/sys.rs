@@ -62,6 +62,12 @@ pub fn io_uring_setup(entries: u32, params: &mut Params) -> io::Result<OwnedFd> 
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// The sysctl kernel.io_uring_disabled (6.6): who may make rings.
+pub fn io_uring_disabled() -> Option<u32> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
+    text.trim().parse().ok()
+}
+
 /// Submits and waits; returns the number of entries taken.
 pub fn io_uring_enter(
     ring: BorrowedFd<'_>,
@@ -209,6 +215,13 @@ pub fn unlock(file: &std::fs::File) -> io::Result<()> {
     // SAFETY: takes no pointer.
     let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) };
     checked(result.into()).map(drop)
+}
+
+/// Lets a write past the limit of a file's size (RLIMIT_FSIZE) fail with EFBIG,
+/// which can be told, instead of by a signal.
+pub fn ignore_file_size_signal() {
+    // SAFETY: no handler of ours runs, and no memory is involved.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Leaves every signal to the other threads of the process.

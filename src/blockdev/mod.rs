@@ -14,6 +14,7 @@
 //! [`groups`] and [`parity`] are what a bad block is rebuilt from.
 
 mod counters;
+mod fresh;
 mod groups;
 mod locks;
 mod parity;
@@ -27,6 +28,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 pub use counters::Counters;
+pub use fresh::Fresh;
 pub use groups::LARGEST_GROUP;
 pub use store::Opened;
 pub use sums::Recovered;

@@ -13,6 +13,7 @@ use crate::bench::rounds::{Timing, alternate};
 use crate::bench::{allocations, chart, plan, rings, yardstick};
 use crate::cli::{BenchArgs, GlobalArgs};
 use crate::error::Failure;
+use crate::file::Output;
 use crate::report::{Report, print};
 
 pub fn run(global: &GlobalArgs, args: &BenchArgs) -> anyhow::Result<()> {
@@ -36,6 +37,9 @@ fn measure(global: &GlobalArgs, report: &Report, args: &BenchArgs) -> Result<(),
     if !report.is_json() && !global.quiet {
         print(Record::heading())?;
     }
+    // What cannot be written is said before minutes of work.
+    let picture = args.svg.as_deref().map(|path| Output::create(path, None));
+    let picture = picture.transpose()?;
     let mut records = Vec::new();
     for case in plan::cases(&args.selection()) {
         let rounds = rings::with_rings(&kernel, &case, |measured, baseline| {
@@ -47,11 +51,10 @@ fn measure(global: &GlobalArgs, report: &Report, args: &BenchArgs) -> Result<(),
         report.data("bench", record.line(), keys)?;
         records.push(record);
     }
-    if let Some(path) = &args.svg {
-        std::fs::write(path, chart::svg(&records))
-            .map_err(|error| Failure::io(format!("write {}", path.display()), &error))?;
+    match picture {
+        Some(picture) => picture.finish(chart::svg(&records).as_bytes()),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A wrong result is worth more with the case that it is of.

@@ -5,6 +5,7 @@ use std::fs;
 
 use crate::cli::ManArgs;
 use crate::error::Failure;
+use crate::file::Output;
 use crate::man;
 
 pub fn run(args: &ManArgs) -> anyhow::Result<()> {
@@ -12,9 +13,7 @@ pub fn run(args: &ManArgs) -> anyhow::Result<()> {
     fs::create_dir_all(directory)
         .map_err(|error| Failure::io(format!("make {}", directory.display()), &error))?;
     for page in man::pages()? {
-        let path = directory.join(&page.file);
-        fs::write(&path, &page.text)
-            .map_err(|error| Failure::io(format!("write {}", path.display()), &error))?;
+        Output::create(&directory.join(&page.file), None)?.finish(&page.text)?;
     }
     Ok(())
 }

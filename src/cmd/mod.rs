@@ -28,7 +28,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let global = &cli.global;
     global.check()?;
     match cli.command {
-        Command::Probe => probe::run(global),
+        Command::Probe(args) => probe::run(global, &args),
         Command::Copy(args) => copy::run(global, &args),
         Command::Checksum(args) => checksum::run(global, &args),
         Command::Fill(args) => fill::run(global, &args),

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{kernel, new_seed};
 use crate::cli::{Format, GlobalArgs, StressArgs};
 use crate::error::Failure;
-use crate::report::Report;
+use crate::report::{Report, complain};
 use crate::stress::plan::{Place, operation};
 use crate::stress::{self, MOST_THREADS, Options};
 
@@ -46,7 +46,10 @@ pub fn run(global: &GlobalArgs, args: &StressArgs) -> Result<(), Failure> {
     }
     let kernel = kernel(global)?;
     if !report.is_json() && !global.quiet {
-        eprintln!("stress: seed {}, {} s", options.seed, options.seconds);
+        complain(format!(
+            "stress: seed {}, {} s",
+            options.seed, options.seconds
+        ));
     }
     let summary = stress::run(kernel, options)?;
     let failure = summary.failure();

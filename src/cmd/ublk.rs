@@ -6,10 +6,10 @@ use std::io::{IsTerminal, stderr};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use crate::blockdev::{Backing, Counters, Observer, Opened, Options, Recovered, serve};
+use crate::blockdev::{Backing, Counters, Fresh, Observer, Opened, Options, Recovered, serve};
 use crate::cli::{GlobalArgs, UblkArgs};
 use crate::error::Failure;
-use crate::report::Report;
+use crate::report::{Report, complain};
 use crate::ublk::{Device, Registration, cleanup};
 
 pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
@@ -39,6 +39,7 @@ pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
     let teller = Teller {
         report,
         status: status_line(global.quiet),
+        fresh: Fresh::of(&options.backing),
     };
     Ok(serve(&super::kernel(global)?, &options, &teller)?)
 }
@@ -59,6 +60,7 @@ fn clean_up(report: &Report) -> Result<(), Failure> {
 struct Teller {
     report: Report,
     status: ProgressBar,
+    fresh: Fresh,
 }
 
 impl Teller {
@@ -79,6 +81,7 @@ impl Observer for Teller {
     }
 
     fn ready(&self, device: &Device, opened: &Opened) -> Result<(), Failure> {
+        self.fresh.keep();
         self.status.set_message(String::new());
         let recovered = opened.recovered;
         if let Some(Recovered { new, old, torn }) = recovered {
@@ -107,7 +110,8 @@ impl Observer for Teller {
     }
 
     fn trouble(&self, what: &str) {
-        self.status.suspend(|| eprintln!("uringbpf: {what}"));
+        self.status
+            .suspend(|| complain(format!("uringbpf: {what}")));
     }
 
     fn tick(&self, counters: &Counters) {

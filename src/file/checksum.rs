@@ -18,7 +18,7 @@ use crate::interrupt::Interrupt;
 use crate::oracle::Digest;
 use crate::program::Family;
 use crate::progress;
-use crate::report::{Report, count};
+use crate::report::{Report, complain, count};
 use crate::request::Request;
 
 /// The stream that all files use, one after another.
@@ -88,17 +88,18 @@ fn check_lists(job: &mut Job<'_, '_>, args: &ChecksumArgs, report: &Report) -> a
             .map_err(|error| Failure::io(format!("read {}", path.display()), &error))?;
         let entries = list::parse(&text, job.algorithm);
         if entries.entries.is_empty() {
-            failures.add(Failure::environment(format!(
-                "{}: no {} line in it",
-                path.display(),
-                job.algorithm.name()
-            )))?;
-        } else if entries.malformed > 0 {
-            eprintln!(
+            let (path, name) = (path.display(), job.algorithm.name());
+            let failure = Failure::environment(format!("{path}: no {name} line in it"));
+            return Err(failure
+                .next("name the --algorithm that it was made with")
+                .into());
+        }
+        if entries.malformed > 0 {
+            complain(format!(
                 "uringbpf: {}: {} not understood",
                 path.display(),
                 count(entries.malformed, "line")
-            );
+            ));
         }
         for Entry { name, digest } in &entries.entries {
             let verdict = match job.sum(Path::new(name)) {
@@ -128,7 +129,7 @@ fn check_lists(job: &mut Job<'_, '_>, args: &ChecksumArgs, report: &Report) -> a
     if wrong > 0 {
         failures
             .end("listed file")
-            .unwrap_or_else(|summary| eprintln!("uringbpf: {summary}"));
+            .unwrap_or_else(|summary| complain(format!("uringbpf: {summary}")));
         let what = format!("{} did not match", count(wrong, "computed checksum"));
         return Err(Failure::mismatch(what).into());
     }
@@ -145,7 +146,7 @@ impl Failures {
         if !matches!(failure, Failure::Environment(_)) {
             return Err(failure);
         }
-        eprintln!("uringbpf: {failure}");
+        complain(format!("uringbpf: {failure}"));
         self.0 += 1;
         Ok(())
     }

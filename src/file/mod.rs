@@ -13,6 +13,7 @@ mod output;
 pub use checksum::run as checksum;
 pub use copy::run as copy;
 pub use fill::run as fill;
+pub use output::Output;
 
 use crate::cli::{FileArgs, GlobalArgs, RequestArgs};
 use crate::cmd;

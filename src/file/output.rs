@@ -2,7 +2,7 @@
 //! A file that appears under its name only when it is complete.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -121,6 +121,13 @@ impl Output {
             }
         }
         Ok(())
+    }
+
+    /// Writes all of it, and gives the file its name.
+    pub fn finish(self, content: &[u8]) -> Result<(), Failure> {
+        let written = self.file().write_all(content);
+        written.map_err(|error| self.failed("write", &error))?;
+        self.commit(content.len() as u64)
     }
 
     /// Cuts the file to `len` bytes, makes it durable, and gives it its name.

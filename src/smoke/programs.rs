@@ -10,7 +10,7 @@ use crate::bpf_log;
 use crate::crc32c_table;
 use crate::error::Failure;
 use crate::memory::MappedArray;
-use crate::program::{BPF_F_SLEEPABLE, errno};
+use crate::program::{BPF_F_SLEEPABLE, refused};
 use crate::request::{Request, SLOTS};
 
 /// An object file of src/bpf, as the build left it.
@@ -79,7 +79,7 @@ impl Programs {
     /// does not take are a failure.
     pub fn load(family: Family, sleepable: bool) -> Result<Self, Failure> {
         bpf_log::clear();
-        let wrong = |error: libbpf_rs::Error| refused(family, &error);
+        let wrong = |error: libbpf_rs::Error| refused(family.name(), &error);
         let mut open = ObjectBuilder::default()
             .open_memory(family.bytes())
             .map_err(wrong)?;
@@ -144,13 +144,5 @@ impl Programs {
         let map = self.object.maps().find(|map| map.name() == "arena");
         let map = map.expect("an arena that is mapped is there");
         crate::memory::Memory::at(address, map.as_fd(), len).map(Some)
-    }
-}
-
-fn refused(family: Family, error: &libbpf_rs::Error) -> Failure {
-    let what = format!("load the {} programs", family.name());
-    match bpf_log::verdict() {
-        Some(verdict) => Failure::mismatch(format!("{what}: the verifier refuses: {verdict}")),
-        None => Failure::os(what, errno(error)),
     }
 }

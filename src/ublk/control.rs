@@ -15,6 +15,7 @@ use libublk::{UblkError, UblkFlags, sys};
 use super::device::{DeviceOptions, Registration};
 use super::record::Abandoned;
 use crate::error::Failure;
+use crate::ring::{self, Ring};
 use crate::sys::block_signals;
 
 const DRIVER: &str = "/dev/ublk-control";
@@ -287,6 +288,8 @@ fn check_driver() -> Result<(), Failure> {
 
 fn check_features(automatic: bool) -> Result<(), Failure> {
     let Some(features) = UblkCtrl::get_features() else {
+        // It asks over a ring of its own and does not say why it failed.
+        Ring::with_flags(0, 1, 0).map_err(|error| ring::setup_failure(&error))?;
         return Err(Failure::missing([
             "a ublk driver that tells its features (Linux 6.5)",
         ]));
