@@ -59,7 +59,8 @@ const WANT_MEMLOCK: &str = "uringbpf: register * as buffer 0: ENOMEM (Cannot all
 const WANT_BTF: &str = "uringbpf: missing here: BTF (/sys/kernel/btf/vmlinux)";
 const FULL: &str = "uringbpf: write to stdout: ENOSPC (No space left on device): make room there";
 
-/// One table at a time: they look at what is left in the kernel.
+/// One table at a time: they look at what is left in the kernel, and one of
+/// them disables io_uring.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
@@ -83,7 +84,11 @@ fn objects() -> HashSet<String> {
 
 /// Runs the rows, and expects nothing of them in the kernel afterwards.
 fn check_all(rows: &[Row]) {
-    let _alone = alone();
+    let alone = alone();
+    check_alone(rows, &alone);
+}
+
+fn check_alone(rows: &[Row], _alone: &MutexGuard<'_, ()>) {
     let before = objects();
     check(rows);
     let new = || -> Vec<String> { objects().difference(&before).cloned().collect() };
@@ -93,6 +98,23 @@ fn check_all(rows: &[Row]) {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(new(), [""; 0], "left in the kernel");
+}
+
+/// The sysctl kernel.io_uring_disabled, which is for the whole machine: set
+/// back whatever becomes of the test.
+struct Disabled;
+
+impl Disabled {
+    fn set(value: &str) -> Self {
+        fs::write("/proc/sys/kernel/io_uring_disabled", value).expect("root may");
+        Disabled
+    }
+}
+
+impl Drop for Disabled {
+    fn drop(&mut self) {
+        let _ = fs::write("/proc/sys/kernel/io_uring_disabled", "0");
+    }
 }
 
 #[test]
@@ -212,10 +234,10 @@ fn a_limit_is_named() {
 #[test]
 #[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
 fn io_uring_that_the_administrator_disabled_is_named() {
-    const SYSCTL: &str = "/proc/sys/kernel/io_uring_disabled";
-    fs::write(SYSCTL, "2").expect("root may");
-    let result = std::panic::catch_unwind(|| {
-        check_all(&[
+    let alone = alone();
+    let all = Disabled::set("2");
+    check_alone(
+        &[
             row(PLAIN, COPY, 3, WANT_RING),
             row(PLAIN, "copy file new", 3, WANT_RING),
             row(PLAIN, "checksum file", 3, WANT_RING),
@@ -232,9 +254,13 @@ fn io_uring_that_the_administrator_disabled_is_named() {
                 "uringbpf: missing here: io_uring (io_uring_setup: EPERM (Operation not permitted): \
                  sysctl kernel.io_uring_disabled is 2, which forbids it to all: set it to 0)",
             ),
-        ]);
-        fs::write(SYSCTL, "1").expect("root may");
-        check_all(&[
+        ],
+        &alone,
+    );
+    drop(all);
+    let _some = Disabled::set("1");
+    check_alone(
+        &[
             row(PLAIN, COPY, 0, ""),
             row(
                 BPF_USER,
@@ -244,10 +270,9 @@ fn io_uring_that_the_administrator_disabled_is_named() {
                  kernel.io_uring_disabled is 1: run as root, or in the group that \
                  kernel.io_uring_group names",
             ),
-        ]);
-    });
-    fs::write(SYSCTL, "0").expect("root may");
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        ],
+        &alone,
+    );
 }
 
 /// What containers do, and what a locked-down kernel looks like from here: all

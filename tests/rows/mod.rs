@@ -53,8 +53,30 @@ impl Row {
 
 /// Runs every row, and says of all which differ.
 pub fn check(rows: &[Row]) {
-    let wrong: Vec<String> = rows
-        .iter()
+    let workers = std::thread::available_parallelism().map_or(1, |number| number.get());
+    let part = rows.len().div_ceil(workers);
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let parts: Vec<_> = rows
+            .chunks(part)
+            .map(|part| scope.spawn(|| differing(part)))
+            .collect();
+        parts
+            .into_iter()
+            .flat_map(|part| part.join().expect("no row panics"))
+            .collect()
+    });
+    assert!(
+        wrong.is_empty(),
+        "{} of {} rows:\n{}",
+        wrong.len(),
+        rows.len(),
+        wrong.join("\n")
+    );
+}
+
+/// What is wrong with each row that is not as it says.
+fn differing(rows: &[Row]) -> Vec<String> {
+    rows.iter()
         .filter_map(|row| {
             let directory = tempfile::tempdir().expect("a directory");
             // For rows that run the tool as somebody else.
@@ -66,14 +88,7 @@ pub fn check(rows: &[Row]) {
                 .or_else(|| left(directory.path()))
                 .map(|what| format!("{}\n  {}\n  {what}", row.words, row.how))
         })
-        .collect();
-    assert!(
-        wrong.is_empty(),
-        "{} of {} rows:\n{}",
-        wrong.len(),
-        rows.len(),
-        wrong.join("\n")
-    );
+        .collect()
 }
 
 fn run(row: &Row, directory: &Path) -> Output {
