@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What this process may do, and what to tell somebody who was refused.
 
+use libbpf_rs::libbpf_sys::bpf_map_create_opts;
+use libbpf_rs::{MapHandle, MapType};
+
+use crate::error::Failure;
+use crate::program::errno;
+use crate::ring::{self, Ring};
 use crate::sys;
 
 /// Capabilities that loading and attaching takes, with their bit (UAPI).
@@ -40,6 +46,24 @@ pub fn needed() -> String {
             .to_string();
     }
     format!("run as root, or with {}", lacking.join(", "))
+}
+
+/// Whether this process may make rings and load programs at all, for commands
+/// that would take a refusal for a fault of the kernel's opcode.
+pub fn check() -> Result<(), Failure> {
+    Ring::with_flags(0, 1, 0).map_err(|error| ring::setup_failure(&error))?;
+    let refused = |errno| Failure::os("load BPF programs", errno).next(needed());
+    if !lacking().is_empty() {
+        return Err(refused(libc::EPERM));
+    }
+    let options = bpf_map_create_opts {
+        sz: size_of::<bpf_map_create_opts>() as _,
+        ..Default::default()
+    };
+    match MapHandle::create(MapType::Array, Some("permission"), 4, 4, 1, &options) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(refused(errno(&error))),
+    }
 }
 
 /// What to tell somebody who was refused a ring with EPERM.

@@ -50,7 +50,7 @@ const TERM_AT_WORK: &str = r#""$@" >out &
 
 const COPY: &str = "copy --from user:len=4K --to fixed";
 
-const WANT_BPF: &str = "uringbpf: load the attach programs: EPERM (Operation not permitted): \
+const WANT_BPF: &str = "uringbpf: load * programs: EPERM (Operation not permitted): \
     run as root, or with CAP_BPF";
 const WANT_RING: &str = "uringbpf: io_uring_setup: EPERM (Operation not permitted): \
     sysctl kernel.io_uring_disabled is 2, which forbids it to all: set it to 0";
@@ -120,7 +120,7 @@ impl Drop for Disabled {
 #[test]
 #[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
 fn a_missing_permission_is_named() {
-    let nobody = "uringbpf: load the attach programs: EPERM (Operation not permitted): \
+    let nobody = "uringbpf: load * programs: EPERM (Operation not permitted): \
         run as root, or with CAP_BPF, CAP_PERFMON";
     let admin = "uringbpf: add a ublk device: EPERM (Operation not permitted): \
         run as root, or with CAP_SYS_ADMIN";
@@ -138,7 +138,7 @@ fn a_missing_permission_is_named() {
             NO_BPF,
             "stress --seconds 1 --seed 5",
             3,
-            "stress: seed 5, 1 s\nuringbpf: load the attach programs: EPERM (Operation not \
+            "stress: seed 5, 1 s\nuringbpf: load * programs: EPERM (Operation not \
              permitted): run as root, or with CAP_BPF",
         ),
         row(
@@ -158,7 +158,7 @@ fn a_missing_permission_is_named() {
             NO_PERFMON,
             COPY,
             3,
-            "uringbpf: load the attach programs: EPERM (Operation not permitted): \
+            "uringbpf: load * programs: EPERM (Operation not permitted): \
              run as root, or with CAP_PERFMON",
         ),
         row(NOBODY, COPY, 3, nobody),
@@ -280,7 +280,7 @@ fn io_uring_that_the_administrator_disabled_is_named() {
 #[test]
 #[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
 fn system_calls_that_are_filtered_are_named() {
-    let bpf = "uringbpf: load the attach programs: EPERM (Operation not permitted): all \
+    let bpf = "uringbpf: load * programs: EPERM (Operation not permitted): all \
         capabilities are there, so seccomp, a security module or lockdown forbids it";
     let ring = "uringbpf: io_uring_setup: EPERM (Operation not permitted): seccomp (of a \
         container?) or a security module forbids it";

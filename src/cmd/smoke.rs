@@ -4,6 +4,7 @@
 use super::{kernel, new_seed};
 use crate::cli::{Format, GlobalArgs, SmokeArgs};
 use crate::error::Failure;
+use crate::permission;
 use crate::report::print;
 use crate::smoke::{self, Machine, Plan, Set};
 
@@ -28,7 +29,9 @@ pub fn run(global: &GlobalArgs, args: &SmokeArgs) -> Result<(), Failure> {
     if args.list {
         return list(global.format, &cases);
     }
-    smoke::run(kernel(global)?, &plan, &cases, global.format, global.quiet)
+    let kernel = kernel(global)?;
+    permission::check()?;
+    smoke::run(kernel, &plan, &cases, global.format, global.quiet)
 }
 
 fn list(format: Format, cases: &[smoke::Case]) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{kernel, new_seed};
 use crate::cli::{Format, GlobalArgs, StressArgs};
 use crate::error::Failure;
+use crate::permission;
 use crate::report::{Report, complain};
 use crate::stress::plan::{Place, operation};
 use crate::stress::{self, MOST_THREADS, Options};
@@ -51,6 +52,7 @@ pub fn run(global: &GlobalArgs, args: &StressArgs) -> Result<(), Failure> {
             options.seed, options.seconds
         ));
     }
+    permission::check()?;
     let summary = stress::run(kernel, options)?;
     let failure = summary.failure();
     let (human, keys) = (summary.lines().join("\n"), summary.json());
