@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches};
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
 use crate::cli::Cli;
 use crate::error::{EXIT_OK, Failure};
@@ -21,7 +21,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
     let words: Vec<OsString> = words.into_iter().collect();
     // -V is the tool's version alone.
     let long_version = words.iter().any(|word| word == "--version");
-    let matches = Cli::command().try_get_matches_from(words);
+    let command = Cli::command().color(colour());
+    let matches = command.try_get_matches_from(words);
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -46,6 +47,15 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
             EXIT_USAGE
         }
     })
+}
+
+/// Left to itself clap colours a dumb terminal's output where CI is set.
+fn colour() -> ColorChoice {
+    match std::env::var_os("TERM") {
+        None => ColorChoice::Never,
+        Some(terminal) if terminal == "dumb" => ColorChoice::Never,
+        Some(_) => ColorChoice::Auto,
+    }
 }
 
 /// clap explains itself over several lines: what is wrong, tips, the usage.

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 fn tool() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_uringbpf"));
     command.stdin(Stdio::null()).env_remove("NO_COLOR");
+    command.env_remove("CLICOLOR_FORCE");
     command
 }
 
@@ -29,6 +30,9 @@ fn on_terminal(words: &[&str], environment: &[(&str, &str)]) -> String {
         ])
         .stdin(Stdio::null())
         .env_remove("NO_COLOR")
+        .env_remove("CLICOLOR_FORCE")
+        // In which clap takes any terminal for one with colours.
+        .env("CI", "true")
         .env("TERM", "xterm-256color")
         .envs(environment.iter().copied())
         .output()
