@@ -64,6 +64,17 @@ impl Ring {
         })
     }
 
+    /// A ring without the setup flag: no `uring_bpf_ops` can be attached to it.
+    pub fn without_ops(
+        kernel: &Kernel,
+        options: &RingOptions,
+        entries: u32,
+    ) -> Result<Self, Failure> {
+        let opcode = kernel.opcode.unwrap_or_default();
+        Self::with_flags(option_flags(options), entries, opcode)
+            .map_err(|error| refused(options, &error))
+    }
+
     /// Sets up a ring with exactly these flags.
     pub(crate) fn with_flags(flags: u32, entries: u32, opcode: u8) -> io::Result<Self> {
         let mut params = Params {

@@ -181,10 +181,18 @@ pub fn excludes_event_loop(kernel: &Kernel, attempt: &Attempt) -> Result<Verdict
 
     // Each alone, then in both orders.
     drop(stage.attach(&ring, "read", 0)?);
-    let mut first = EventLoop::load(&ring)?;
-    drop(first.attach().map_err(|why| {
-        Failure::environment(format!("event-loop ops alone cannot be attached: {why}"))
-    })?);
+    if let Err(why) = EventLoop::load(&ring)?.attach() {
+        // Perhaps they are kept from every ring that can have the others.
+        let plain = Ring::without_ops(kernel, &options, 8)?;
+        return Ok(match EventLoop::load(&plain)?.attach() {
+            Ok(_) => attempt.present(format!(
+                "event-loop ops on a ring that can have others: {why}; on one that cannot they are attached"
+            )),
+            Err(why) => {
+                attempt.cannot_tell(format!("event-loop ops alone cannot be attached: {why}"))
+            }
+        });
+    }
 
     let mut second = EventLoop::load(&ring)?;
     let link = second.attach().map_err(Failure::environment)?;

@@ -38,7 +38,7 @@ use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::kernel::Kernel;
 use bench::{Bench, Loaded};
-use case::Transfer;
+use case::{Mode, Transfer};
 use kmsg::KernelLog;
 pub use machine::Machine;
 use programs::Family;
@@ -144,6 +144,15 @@ impl Case {
             group,
             name: name.into(),
             kind: Kind::Check(Rc::new(run), families),
+        }
+    }
+
+    /// Whether its iterators are made by a worker, which has to take the
+    /// ring's lock for them.
+    fn iterates_in_worker(&self) -> bool {
+        match &self.kind {
+            Kind::Transfer(transfer) => matches!(transfer.mode, Mode::Async | Mode::Drain),
+            _ => false,
         }
     }
 
