@@ -2,7 +2,7 @@
 //! What the cases run on: the loaded programs, and rings of every mode that
 //! keep them attached from case to case.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Stop;
+use super::callbacks::Customs;
 use super::case::RingMode;
 use super::programs::{Family, Programs};
 use crate::error::Failure;
@@ -303,6 +304,8 @@ pub struct Bench<'l> {
     /// `None`: nobody else uses the programs.
     share: Option<Share<'l>>,
     sessions: RefCell<HashMap<(RingMode, bool), Rc<Session>>>,
+    /// Which of the calls that are left to it this kernel makes.
+    pub customs: OnceCell<Customs>,
 }
 
 impl<'l> Bench<'l> {
@@ -311,6 +314,7 @@ impl<'l> Bench<'l> {
             loaded,
             share: None,
             sessions: RefCell::default(),
+            customs: OnceCell::new(),
         })
     }
 
@@ -319,6 +323,7 @@ impl<'l> Bench<'l> {
             loaded,
             share: Some(share),
             sessions: RefCell::default(),
+            customs: OnceCell::new(),
         }
     }
 

@@ -95,7 +95,7 @@ const fn reserved(name: &'static str, kind: u8, value: u8) -> Entry {
     }
 }
 
-use libc::{EFAULT, EINVAL, ENOMEM};
+use libc::{EFAULT, EINVAL, ENOMEM, EOVERFLOW};
 
 const TABLE: &[Entry] = &[
     plain("type 5", 5, SLOT, In(0), 1, -EINVAL),
@@ -398,6 +398,13 @@ const TABLE: &[Entry] = &[
     ),
 ];
 
+/// Which of two checks comes first the interface does not say.
+const AS_GOOD: &[(&str, i32)] = &[
+    ("vec, u32::MAX iovecs", -ENOMEM),
+    ("reg-vec, u32::MAX iovecs", -EINVAL),
+    ("reg-vec, wraps", -EOVERFLOW),
+];
+
 /// Every entry read, and written.
 pub fn cases() -> Vec<Case> {
     const FAMILIES: &[Family] = &[Family::Checksum, Family::Fill];
@@ -445,7 +452,7 @@ fn check(bench: &Bench<'_>, entry: &Entry, write: bool) -> Result<(), Stop> {
         },
     };
     let got = attempt(bench, &session, descriptor, write)?;
-    if got.0 != entry.expected {
+    if got.0 != entry.expected && !AS_GOOD.contains(&(entry.name, got.0)) {
         return Err(Stop::Fail(format!(
             "{}: res is {}{}, expected {}",
             entry.name,

@@ -84,12 +84,18 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
     (
         "a write behind the pdu",
         "bad_pdu",
-        &["only pdu", "access beyond", "pdu", "no write support"],
+        &[
+            "only pdu",
+            "access beyond",
+            "pdu",
+            "no write support",
+            "cannot write into",
+        ],
     ),
     (
         "opf is written",
         "bad_opf",
-        &["only pdu", "pdu", "no write support"],
+        &["only pdu", "pdu", "no write support", "cannot write into"],
     ),
     (
         "an iterator in prep_fn",
