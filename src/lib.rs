@@ -18,6 +18,7 @@ pub mod buffer;
 pub mod cli;
 pub mod cmd;
 pub mod compare_kernel;
+pub mod complaints;
 mod crc32c_table;
 pub mod errno;
 pub mod error;

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blockdev::*;
 use uringbpf::layout::Random;
@@ -116,6 +116,50 @@ fn a_byte_that_was_changed_is_an_error_that_names_its_block() {
     drop(device);
     let said = server.end();
     assert!(said.contains(&format!("block {bad} (bytes ")), "{said}");
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF and ublk; make test runs it in the VM"]
+fn a_log_that_nobody_reads_stops_no_request() {
+    const BLOCKS: u64 = 1024;
+    let directory = directory();
+    let backing = directory.path().join("backing");
+    Server::on(&backing, &["--size", "4M"]).end();
+    let file = OpenOptions::new()
+        .write(true)
+        .open(&backing)
+        .expect("there");
+    file.write_all_at(&[1; 4 << 20], 0).expect("written");
+    drop(file);
+
+    // Every block is bad: some 100 KiB of lines, and a pipe holds 64.
+    let (mut server, path) = start(&["--backing", backing.to_str().expect("text")]);
+    let device = path.clone();
+    let (done, reads) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let device = open_direct(&device);
+        let mut buffer = Aligned::new(4096, 0);
+        let errors: Vec<_> = (0..2 * BLOCKS)
+            .map(|read| device.read_exact_at(buffer.bytes(), read % BLOCKS * 4096))
+            .map(|read| read.expect_err("changed").raw_os_error())
+            .collect();
+        drop(device);
+        done.send(errors).expect("the test waits");
+    });
+    let errors = reads.recv_timeout(Duration::from_secs(60));
+    // SAFETY: our own child, which nobody has waited for yet.
+    unsafe { libc::kill(server.id() as i32, libc::SIGTERM) };
+    let until = Instant::now() + Duration::from_secs(30);
+    while path.exists() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let is_gone = !path.exists();
+    // Its last line waits for a reader, who goes.
+    drop(server.stderr.take());
+    let status = server.wait().expect("it is ours").code();
+    assert_eq!(errors, Ok(vec![EIO; 2 * BLOCKS as usize]));
+    assert!(is_gone, "{} has gone", path.display());
+    assert_eq!(status, Some(143));
 }
 
 #[test]

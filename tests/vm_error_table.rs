@@ -38,9 +38,15 @@ const SMALL_DISK: &str = r#"mkdir disk; exec unshare -m sh -c '
 const READ_ONLY_DISK: &str = r#"mkdir disk; exec unshare -m sh -ec '
     mount -t tmpfs -o ro none disk; exec "$@"' sh "$@""#;
 const FULL_OUTPUT: &str = r#"exec "$@" >/dev/full"#;
-/// After long enough that it is at work.
-const INT: &str = r#"exec timeout --preserve-status -s INT 3 "$@" >/dev/null"#;
-const TERM: &str = r#"exec timeout --preserve-status -s TERM 3 "$@" >/dev/null"#;
+/// In the midst of its work: where it catches SIGTERM, it does SIGINT.
+const INT: &str = r#"env --default-signal=INT "$@" >/dev/null &
+    until grep -q "^SigCgt:.*[4-7c-f]...$" /proc/$!/status; do sleep 0.05; done
+    sleep 0.5; kill -INT $!; wait $!"#;
+const TERM: &str = r#""$@" >/dev/null &
+    until grep -q "^SigCgt:.*[4-7c-f]...$" /proc/$!/status; do sleep 0.05; done
+    sleep 0.5; kill -TERM $!; wait $!"#;
+/// After a while, which it takes in any case.
+const INT_LATER: &str = r#"exec timeout --preserve-status -s INT 3 "$@" >/dev/null"#;
 
 /// Once it has said something.
 const INT_AT_WORK: &str = r#"env --default-signal=INT "$@" >out &
@@ -550,6 +556,6 @@ fn signals_end_a_run_cleanly() {
         row(TERM_AT_WORK, "ublk --size 1M", 143, ENDED),
         row(INT_AT_WORK, "ublk --size 1M", 130, ENDED),
         // It holds nothing that the kernel does not take back.
-        row(INT, "bench", 130, ""),
+        row(INT_LATER, "bench", 130, ""),
     ]);
 }

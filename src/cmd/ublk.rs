@@ -8,8 +8,10 @@ use serde_json::json;
 
 use crate::blockdev::{Backing, Counters, Fresh, Observer, Opened, Options, Recovered, serve};
 use crate::cli::{GlobalArgs, UblkArgs};
+use crate::complaints::Complaints;
 use crate::error::Failure;
 use crate::report::{Report, complain};
+use crate::sys;
 use crate::ublk::{Device, Registration, cleanup};
 
 pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
@@ -36,9 +38,13 @@ pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
         },
         non_sleepable: args.non_sleepable,
     };
+    // Before a thread is started that would take them.
+    sys::block_signals();
+    let status = status_line(global.quiet);
     let teller = Teller {
         report,
-        status: status_line(global.quiet),
+        complaints: complaints(status.clone()),
+        status,
         fresh: Fresh::of(&options.backing),
     };
     Ok(serve(&super::kernel(global)?, &options, &teller)?)
@@ -59,30 +65,37 @@ fn clean_up(report: &Report) -> Result<(), Failure> {
 /// Says what the server has to say.
 struct Teller {
     report: Report,
-    status: ProgressBar,
+    complaints: Complaints,
+    /// None where nobody sees it.
+    status: Option<ProgressBar>,
     fresh: Fresh,
 }
 
 impl Teller {
+    fn show(&self, message: String) {
+        if let Some(status) = &self.status {
+            status.set_message(message);
+            status.tick();
+        }
+    }
+
     fn counters(&self, event: &str, counters: &Counters) {
         let mut keys = counters.json();
         keys["event"] = json!(event);
         let print = || self.report.data("ublk", counters.to_string(), keys);
         // Who reads this may have gone: no reason to take the disk away.
-        let _ = self.status.suspend(print);
+        let _ = suspended(self.status.as_ref(), print);
     }
 }
 
 impl Observer for Teller {
     fn scanned(&self, bytes: u64, of: u64) {
-        self.status
-            .set_message(format!("checksums: {} %", bytes * 100 / of.max(1)));
-        self.status.tick();
+        self.show(format!("checksums: {} %", bytes * 100 / of.max(1)));
     }
 
     fn ready(&self, device: &Device, opened: &Opened) -> Result<(), Failure> {
         self.fresh.keep();
-        self.status.set_message(String::new());
+        self.show(String::new());
         let recovered = opened.recovered;
         if let Some(Recovered { new, old, torn }) = recovered {
             self.trouble(&format!(
@@ -106,17 +119,17 @@ impl Observer for Teller {
             })),
             "parity_made": opened.parity_made,
         });
-        self.status.suspend(|| self.report.data("ublk", path, keys))
+        suspended(self.status.as_ref(), || {
+            self.report.data("ublk", path, keys)
+        })
     }
 
     fn trouble(&self, what: &str) {
-        self.status
-            .suspend(|| complain(format!("uringbpf: {what}")));
+        self.complaints.add(what.to_string());
     }
 
     fn tick(&self, counters: &Counters) {
-        self.status.set_message(counters.to_string());
-        self.status.tick();
+        self.show(counters.to_string());
     }
 
     fn asked(&self, counters: &Counters) {
@@ -124,19 +137,36 @@ impl Observer for Teller {
     }
 
     fn ended(&self, counters: &Counters) {
-        self.status.finish_and_clear();
+        if let Some(status) = &self.status {
+            status.finish_and_clear();
+        }
         self.counters("ended", counters);
     }
 }
 
+/// What the queues' threads have to say: they wait for nobody.
+fn complaints(status: Option<ProgressBar>) -> Complaints {
+    Complaints::new(move |line| {
+        suspended(status.as_ref(), || complain(format!("uringbpf: {line}")));
+    })
+}
+
+/// With the status line out of the way.
+fn suspended<T>(status: Option<&ProgressBar>, print: impl FnOnce() -> T) -> T {
+    match status {
+        Some(status) => status.suspend(print),
+        None => print(),
+    }
+}
+
 /// A line that is written over and over, where a person sees it.
-fn status_line(quiet: bool) -> ProgressBar {
+fn status_line(quiet: bool) -> Option<ProgressBar> {
     if quiet || !stderr().is_terminal() {
-        return ProgressBar::hidden();
+        return None;
     }
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
         bar.set_style(style);
     }
-    bar
+    Some(bar)
 }

@@ -31,6 +31,26 @@ pub fn directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").expect("a directory")
 }
 
+/// Starts a server whose stderr nobody reads yet.
+pub fn start(words: &[&str]) -> (Child, PathBuf) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
+        .arg("ublk")
+        .args(words)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the tool starts");
+    let mut line = String::new();
+    let stdout = child.stdout.take().expect("piped");
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("readable");
+    if line.is_empty() {
+        panic!("{words:?}: {}", ended(child).1);
+    }
+    (child, PathBuf::from(line.trim_end()))
+}
+
 /// A server, and the device that it serves.
 pub struct Server {
     pub child: Child,
@@ -41,32 +61,14 @@ pub struct Server {
 
 impl Server {
     pub fn start(words: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
-            .arg("ublk")
-            .args(words)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the tool starts");
-        let mut line = String::new();
-        let stdout = child.stdout.take().expect("piped");
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("readable");
-        if line.is_empty() {
-            panic!("{words:?}: {}", ended(child).1);
-        }
+        let (mut child, path) = start(words);
         let mut stderr = child.stderr.take().expect("piped");
         let said = std::thread::spawn(move || {
             let mut said = String::new();
             stderr.read_to_string(&mut said).expect("readable");
             said
         });
-        Server {
-            child,
-            said,
-            path: PathBuf::from(line.trim_end()),
-        }
+        Server { child, said, path }
     }
 
     pub fn on(backing: &Path, more: &[&str]) -> Self {
