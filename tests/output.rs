@@ -46,6 +46,7 @@ const TABLES: &[&[&str]] = &[
     &["probe"],
     &["probe", "--compare", "all"],
     &["--version"],
+    &["repro", "list"],
     &["frobnicate"],
 ];
 const COMMANDS: &[&str] = &[

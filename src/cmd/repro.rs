@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::cli::{Format, GlobalArgs, ReproAction, ReproArgs};
 use crate::error::Failure;
 use crate::kernel::Kernel;
-use crate::report::{Report, count};
+use crate::report::{Report, count, wrapped};
 use crate::repro::catalog::{DEFECTS, Defect};
 use crate::repro::{self, Finding, Verdict};
 
@@ -30,10 +30,11 @@ pub fn run(global: &GlobalArgs, args: &ReproArgs) -> Result<(), Failure> {
 
 fn list(report: &Report, defects: &[&Defect]) -> Result<(), Failure> {
     for defect in defects {
-        let human = format!(
-            "{:<4} {}\n     {}\n     {}",
-            defect.name, defect.what, defect.follows, defect.looked_for
-        );
+        let mut lines = wrapped(&format!("{:<4}", defect.name), defect.what);
+        for text in [defect.follows, defect.looked_for] {
+            lines.extend(wrapped("    ", text));
+        }
+        let human = lines.join("\n");
         let keys = json!({
             "event": "listed",
             "defect": defect.name,
@@ -96,13 +97,12 @@ fn print(report: &Report, kernel: &Kernel, finding: &Finding) -> Result<(), Fail
         log,
         took,
     } = finding;
-    let human = format!(
-        "{:<4} {:<11}  {}\n                  {}",
-        defect.name,
-        verdict.name(),
+    let mut lines = wrapped(
+        &format!("{:<4} {:<12}", defect.name, verdict.name()),
         defect.what,
-        verdict.why()
     );
+    lines.extend(wrapped(&" ".repeat(17), verdict.why()));
+    let human = lines.join("\n");
     let keys = json!({
         "event": "defect",
         "kernel": kernel.release,
