@@ -8,29 +8,32 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Lines that wait to be printed; more are only counted.
-const WAITING: usize = 256;
-/// At the end, for those that wait still.
+/// Lines that wait to be printed, as many as a disk full of bad blocks makes
+/// while a reader is slow; more are only counted.
+const WAITING: usize = 1 << 16;
+/// At the end, for the next of those that wait still.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Prints lines in a thread of its own, in their order.
 pub struct Complaints {
     lines: Option<SyncSender<String>>,
     left_out: Arc<AtomicU64>,
-    /// Nothing comes here: its other end goes when the last line is printed.
+    /// Something comes here when lines are printed, and its other end goes with
+    /// the last one.
     printed: Mutex<Receiver<()>>,
 }
 
 impl Complaints {
     pub fn new(print: impl Fn(&str) + Send + 'static) -> Self {
         let (lines, waiting) = sync_channel::<String>(WAITING);
-        let (printing, printed) = sync_channel(0);
+        let (printing, printed) = sync_channel(1);
         let left_out = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&left_out);
         thread::spawn(move || {
-            let _printing: SyncSender<()> = printing;
             for line in waiting {
                 print(&line);
+                // Where it is known already, once is enough.
+                let _ = printing.try_send(());
                 match count.swap(0, Ordering::Relaxed) {
                     0 => {}
                     more => print(&format!("{more} more lines, left out: nobody read them")),
@@ -54,11 +57,11 @@ impl Complaints {
 }
 
 impl Drop for Complaints {
-    /// Waits a little for what is not printed yet.
+    /// Waits for what is not printed yet, as long as somebody reads.
     fn drop(&mut self) {
         self.lines = None;
         if let Ok(printed) = self.printed.get_mut() {
-            let _ = printed.recv_timeout(PATIENCE);
+            while printed.recv_timeout(PATIENCE).is_ok() {}
         }
     }
 }
@@ -83,6 +86,20 @@ mod tests {
     }
 
     #[test]
+    fn the_end_waits_as_long_as_lines_are_printed() {
+        let (into, seen) = channel();
+        let complaints = Complaints::new(move |line| {
+            thread::sleep(PATIENCE / 20);
+            into.send(line.to_string()).unwrap();
+        });
+        for number in 0..30 {
+            complaints.add(number.to_string());
+        }
+        drop(complaints);
+        assert_eq!(seen.try_iter().count(), 30);
+    }
+
+    #[test]
     fn a_reader_that_does_not_read_stops_nobody() {
         let (read, reader) = channel::<()>();
         let (into, seen) = channel();
@@ -97,6 +114,7 @@ mod tests {
         drop(read);
         drop(complaints);
         let seen: Vec<String> = seen.iter().collect();
+        assert!(seen.len() >= WAITING, "{}", seen.len());
         let printed = seen
             .iter()
             .filter(|line| !line.contains("left out"))
