@@ -553,6 +553,8 @@ fn signals_end_a_run_cleanly() {
         row(large(INT), "checksum file", 130, ENDED),
         row(large(TERM), "copy file new", 143, ENDED),
         row(INT_AT_WORK, "repro run", 130, ENDED),
+        row(INT, "smoke", 130, ENDED),
+        row(TERM, "smoke --format ktap", 143, ENDED),
         row(TERM_AT_WORK, "ublk --size 1M", 143, ENDED),
         row(INT_AT_WORK, "ublk --size 1M", 130, ENDED),
         // It holds nothing that the kernel does not take back.
