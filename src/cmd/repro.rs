@@ -30,11 +30,10 @@ pub fn run(global: &GlobalArgs, args: &ReproArgs) -> Result<(), Failure> {
 
 fn list(report: &Report, defects: &[&Defect]) -> Result<(), Failure> {
     for defect in defects {
-        let mut lines = wrapped(&format!("{:<4}", defect.name), defect.what);
-        for text in [defect.follows, defect.looked_for] {
-            lines.extend(wrapped("    ", text));
-        }
-        let human = lines.join("\n");
+        let human = format!(
+            "{:<4} {}\n     {}\n     {}",
+            defect.name, defect.what, defect.follows, defect.looked_for
+        );
         let keys = json!({
             "event": "listed",
             "defect": defect.name,

@@ -30,26 +30,26 @@ pub const DEFECTS: [Defect; 15] = [
     defect(
         "D1",
         "the kfuncs sleep although the programs run in an RCU read section",
-        "stalls, use after free; with CONFIG_DEBUG_ATOMIC_SLEEP \"sleeping function called …\"",
-        "a non-sleepable program must not get at absent pages and iovecs, which takes a fault",
+        "stalls, use after free; CONFIG_DEBUG_ATOMIC_SLEEP has the kernel say so",
+        "a non-sleepable program must not get at pages and iovecs that are absent",
     ),
     defect(
         "D2",
         "a failed import leaks the iovec array",
-        "anybody uses up kernel memory; with CONFIG_DEBUG_KMEMLEAK kmemleak names it",
-        "failing imports of 1024 iovecs must not make SUnreclaim grow (16 MiB are leaked)",
+        "anybody uses up kernel memory; CONFIG_DEBUG_KMEMLEAK has kmemleak name it",
+        "failing imports of 1024 iovecs must not make SUnreclaim grow (by 16 MiB)",
     ),
     defect(
         "D3",
         "an error in the middle of a buffer reads as its end",
         "a request over memory that is not there succeeds, with a short result",
-        "with two pages of USER memory, the second PROT_NONE, a program must see an error",
+        "a program must see an error in two pages of USER, the second PROT_NONE",
     ),
     defect(
         "D4",
-        "a request that prep refuses calls the fail_fn of whatever was in its place before",
-        "anybody has the kernel jump through a pointer: a READ's file offset lies there",
-        "READs with our own ops' address as offset, then ids that are none: no fail_fn is called",
+        "a request that prep refuses calls the fail_fn of what was in its place",
+        "anybody has the kernel jump through a pointer, where a READ's offset lies",
+        "after READs with our ops' address as offset, bad ids must call no fail_fn",
     ),
     defect(
         "D5",
@@ -60,44 +60,44 @@ pub const DEFECTS: [Defect; 15] = [
     defect(
         "D6",
         "detaching finds the ring by the number of its file descriptor",
-        "an oops when a process exits with a link (--dangerous tries it), and the wrong ring",
-        "with another ring under the number, closing the link must free the first ring's slot",
+        "the wrong ring; an oops when a process exits with a link (--dangerous)",
+        "closing the link must free the slot of the ring that had the number first",
     ),
     defect(
         "D7",
         "a dynptr, or a slice of it, stays usable when its page is gone",
         "programs read and write pages that belong to somebody else by then",
-        "the verifier must refuse programs that use one behind bpf_iter_uring_buf_next",
+        "programs that use one behind bpf_iter_uring_buf_next must not load",
     ),
     defect(
         "D8",
         "VEC does without the checks that readv makes",
         "kernel addresses and sums of lengths that wrap are taken for a buffer",
-        "a kernel address must be EFAULT, the lengths {SSIZE_MAX, SSIZE_MAX, 2} EINVAL",
+        "a kernel address must be EFAULT, lengths {SSIZE_MAX, SSIZE_MAX, 2} EINVAL",
     ),
     defect(
         "D9",
         "parts of the buffer's description are not checked",
-        "no bit of it can get a meaning later, and FIXED and KFIXED are the same thing",
-        "a reserved byte of 1, and KFIXED with an address in a user buffer, must be EINVAL",
+        "no bit of it can get a meaning later; FIXED and KFIXED are the same thing",
+        "a reserved byte of 1, and KFIXED with a user buffer's address, are EINVAL",
     ),
     defect(
         "D10",
         "pages of a destination are let go without being marked dirty",
         "what a program wrote to a file's page is lost when the page is reclaimed",
-        "/proc/kpageflags (CONFIG_PROC_PAGE_MONITOR) must show a written memfd's page dirty",
+        "/proc/kpageflags (CONFIG_PROC_PAGE_MONITOR) must show a memfd's page dirty",
     ),
     defect(
         "D11",
         "iterators can be used in fail_fn and cleanup_fn",
-        "those may run in another task than the submitter, and so on another's memory",
+        "those may run in another task than the submitter, so on another's memory",
         "the verifier must refuse such programs",
     ),
     defect(
         "D12",
         "odd return values of prep_fn and issue_fn lose or double completions",
         "a request that never completes, and a process that cannot end",
-        "callbacks return 1, INT_MAX, EAGAIN, EIOCBQUEUED: one completion must come for each",
+        "callbacks return 1, INT_MAX, EAGAIN, EIOCBQUEUED: one completion for each",
     ),
     defect(
         "D13",
@@ -108,14 +108,14 @@ pub const DEFECTS: [Defect; 15] = [
     defect(
         "D14",
         "the two kinds of BPF ops of a ring exclude one another",
-        "a ring with an event loop in BPF (CONFIG_IO_URING_BPF_OPS) has no such requests",
+        "no such requests on rings with a BPF event loop (CONFIG_IO_URING_BPF_OPS)",
         "both must be attached to one ring, in either order",
     ),
     defect(
         "X1",
         "a request holds the ring's lock, and its CPU, however long it is",
         "everybody else on the ring waits; RCU stalls and soft lockups",
-        "a non-sleepable program must not get through a buffer of 256 MiB in one request",
+        "a non-sleepable program must not get through 256 MiB in one request",
     ),
 ];
 
@@ -144,7 +144,8 @@ mod tests {
     fn a_line_fits_a_screen() {
         for defect in &DEFECTS {
             for line in [defect.what, defect.follows, defect.looked_for] {
-                assert!(line.chars().count() <= 90, "{}: {line}", defect.name);
+                // Behind the name, on 80 columns.
+                assert!(line.chars().count() <= 75, "{}: {line}", defect.name);
             }
         }
     }
