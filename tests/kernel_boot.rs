@@ -5,6 +5,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Instant;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -72,10 +73,7 @@ fn the_tool_is_uringbpf_whatever_its_file_is_called() {
 #[test]
 #[ignore = "boots a virtual machine; make test runs it"]
 fn what_the_command_leaves_running_does_not_keep_the_machine_up() {
-    let output = boot("setsid sleep 1000 & echo \"$URINGBPF_VM $(id -u) $PWD\"")
-        .env("TIMEOUT", "120")
-        .output()
-        .unwrap();
+    let output = run("setsid sleep 1000 & echo \"$URINGBPF_VM $(id -u) $PWD\"");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), format!("1 0 {ROOT}\n"));
 }
@@ -104,15 +102,19 @@ fn make_keeps_every_quote_and_dollar_of_the_command() {
 #[test]
 #[ignore = "boots a virtual machine; make test runs it"]
 fn a_hang_ends_at_the_time_limit_with_the_kernels_last_lines() {
-    let output = boot("echo started; sleep 1000")
-        .env("TIMEOUT", "45")
+    // How long a start takes here, with whatever else runs beside it.
+    let begin = Instant::now();
+    assert_eq!(run("true").status.code(), Some(0));
+    let timeout = (30 + 3 * begin.elapsed().as_secs()).to_string();
+    let output = boot("echo started; sleep 3000")
+        .env("TIMEOUT", &timeout)
         .output()
         .unwrap();
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(124), "{message}");
     assert_eq!(text(&output.stdout), "started\n");
     assert!(
-        message.contains("TIMEOUT=45") && message.contains("as init process"),
+        message.contains(&format!("TIMEOUT={timeout} ")) && message.contains("as init process"),
         "{message}"
     );
 }
