@@ -459,7 +459,7 @@ pub enum ReproAction {
 
 #[derive(Debug, Args)]
 pub struct UblkArgs {
-    /// Bytes of the device: of memory, or of a backing file that is new
+    /// Bytes of the device: of memory, all taken at the start, or of a backing file that is new
     #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present_any = ["backing", "cleanup"])]
     pub size: Option<u64>,
     /// File that holds the data; its checksums are kept beside it, in

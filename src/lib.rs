@@ -36,6 +36,7 @@ pub mod oracle;
 pub mod pattern;
 pub mod permission;
 pub mod probe;
+pub mod proc;
 pub mod program;
 pub mod progress;
 pub mod queue;

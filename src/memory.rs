@@ -326,6 +326,44 @@ impl<'m> Region<'m> {
         }
     }
 
+    /// Makes every page of an arena present. A program cannot do that, and
+    /// whoever touches a page that is not there may be killed for it: an arena
+    /// takes its pages with alloc_pages_nolock() (kernel/bpf/arena.c), which
+    /// waits for no lock and reclaims nothing, so that it may find none where
+    /// the page cache has filled the memory.
+    pub fn populate(&mut self) -> Result<(), Failure> {
+        /// Linux 5.14: an error where a touch is a signal.
+        const MADV_POPULATE_WRITE: i32 = 23;
+        const STEP: usize = 4 << 20;
+        const ATTEMPTS: usize = 64;
+        let skipped = self.start.as_ptr() as usize % crate::sys::page_size();
+        let end = skipped + self.len;
+        for offset in (0..end).step_by(STEP) {
+            let len = STEP.min(end - offset);
+            let mut attempts = 0;
+            loop {
+                // SAFETY: the pages of this region, which are writable; none
+                // that is there changes.
+                let result = unsafe {
+                    let page = self.start.as_ptr().sub(skipped).add(offset);
+                    libc::madvise(page.cast(), len, MADV_POPULATE_WRITE)
+                };
+                if result == 0 {
+                    break;
+                }
+                let errno = crate::errno::Errno::last();
+                attempts += 1;
+                if attempts == ATTEMPTS {
+                    return Err(Failure::os("get pages for an arena", errno)
+                        .next("free memory, or ask for less of it"));
+                }
+                // For ordinary memory the kernel does reclaim, and then has some.
+                drop(Memory::anonymous(STEP, PageKind::Base)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the pages of a file's mapping out of the page tables.
     pub fn drop_pages(&self) -> Result<(), Failure> {
         self.advise(libc::MADV_DONTNEED)

@@ -241,17 +241,25 @@ impl<'r> Program<'r> {
             .expect("every family but `attach` has requests")
     }
 
-    /// The arena, once: whoever takes it has it alone.
-    pub fn arena(&self) -> Option<Region<'_>> {
-        let len = std::mem::take(&mut *self.arena.lock().ok()?);
-        let start = arena_address(self.skeleton.object())?;
+    /// The arena, every page of it present, once: whoever takes it has it alone.
+    pub fn arena(&self) -> Result<Option<Region<'_>>, Failure> {
+        let len = match self.arena.lock() {
+            Ok(mut len) => std::mem::take(&mut *len),
+            Err(_) => 0,
+        };
+        let start = arena_address(self.skeleton.object());
+        let Some(start) = start.and_then(|start| NonNull::new(start as *mut u8)) else {
+            return Ok(None);
+        };
         if len == 0 {
-            return None;
+            return Ok(None);
         }
-        let start = NonNull::new(start as *mut u8)?;
         // SAFETY: libbpf mapped max_entries pages here, at least `len` bytes,
         // until the object goes with this program; and it is taken only once.
-        Some(unsafe { Region::new(start, len) })
+        let mut region = unsafe { Region::new(start, len) };
+        crate::proc::require_memory("the arena", len as u64)?;
+        region.populate()?;
+        Ok(Some(region))
     }
 
     /// The chunks that the `chunks` family wrote down.

@@ -156,9 +156,7 @@ fn with_disk(registration: Registration, client: impl FnOnce(&Path) + Send) {
             };
             let program = Program::attach(&ring, &mut storage, Family::Copy, &plan);
             let program = program.expect("programs");
-            let mut arena = program.arena().expect("an arena");
-            // What nobody has touched is not there for the programs.
-            arena.bytes_mut().fill(0);
+            let arena = program.arena().expect("memory").expect("an arena");
             let queue = Queue::open(device, &ring, 0, 0).expect("a queue");
             opened.send(()).expect("somebody waits");
             let mut disk = Disk {
@@ -364,7 +362,7 @@ fn after_a_kill_at_any_moment_the_next_run_leaves_nothing_behind() {
     let begin = Instant::now();
     while !(left_over().is_empty() && stuck().is_empty()) {
         assert!(
-            begin.elapsed() < Duration::from_secs(10),
+            begin.elapsed() < Duration::from_secs(60),
             "left over: {:?}, stuck: {:?}",
             left_over(),
             stuck()

@@ -140,7 +140,7 @@ fn with_buffers<R>(
     };
     let program = Program::attach(ring, &mut storage, family, &plan)?;
 
-    let mut arena = program.arena();
+    let mut arena = program.arena()?;
     let mut memories = [None, None];
     for (memory, (shape, layout)) in memories.iter_mut().zip(shapes.iter().zip(&layouts)) {
         if let (Some(shape), Some(layout)) = (shape, layout)

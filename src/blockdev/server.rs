@@ -195,7 +195,7 @@ impl<'a> Server<'a, '_> {
             None => None,
         };
         let scratch = match shared.store.is_file() {
-            true => program.arena().map_or(0, |region| region.address()),
+            true => program.arena()?.map_or(0, |region| region.address()),
             false => 0,
         };
         let queue = Queue::open(shared.device, &ring, index, 0)?;

@@ -18,6 +18,7 @@ use super::sums::{Geometry, Recovered, Sums, digest, next_data};
 use super::{Backing, LARGEST_REQUEST, Options};
 use crate::error::Failure;
 use crate::memory::{Memory, SharedWords};
+use crate::proc;
 use crate::sys;
 
 /// What the kernel takes: src/bpf/kernel.h has the same.
@@ -86,11 +87,11 @@ impl Store {
                 "--size {bytes}: an arena is at most 4 GiB{with}; --backing takes a file of any size"
             )));
         }
+        proc::require_memory(&format!("--size {bytes}"), all)?;
         let pages = all.div_ceil(sys::page_size() as u64) as u32;
         let map = map(MapType::Arena, "arena", 0, 0, pages)?;
         let mut memory = Memory::of_map(map.as_fd(), all as usize)?;
-        // A program cannot make a page that is not there.
-        memory.region().bytes_mut().fill(0);
+        memory.region().populate()?;
         let address = memory.region().address();
         let medium = Medium::Memory {
             map,

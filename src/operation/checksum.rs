@@ -48,7 +48,7 @@ pub fn run(setup: &Setup, from: &Operand, algorithm: &str) -> Result<Summed, Fai
         ..Plan::default()
     };
     let program = Program::attach(&ring, &mut storage, Family::Checksum, &plan)?;
-    let mut arena = program.arena();
+    let mut arena = program.arena()?;
     let mut source = place(from, layout, memory.as_mut(), &mut arena)?;
     source.prepare(Some(setup.seed));
     let (_table, free) = table(&ring, &[&source], server)?;

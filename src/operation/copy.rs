@@ -104,7 +104,7 @@ pub fn run(
         ..Plan::default()
     };
     let program = Program::attach(&ring, &mut storage, Family::Copy, &plan)?;
-    let mut arena = program.arena();
+    let mut arena = program.arena()?;
     let mut source = place(from, from_layout, from_memory.as_mut(), &mut arena)?;
     let mut dest = place(to, to_layout, to_memory.as_mut(), &mut arena)?;
     let mut middle = match via_arena {

@@ -55,7 +55,7 @@ pub fn run(
         ..Plan::default()
     };
     let program = Program::attach(&ring, &mut storage, Family::Fill, &plan)?;
-    let mut arena = program.arena();
+    let mut arena = program.arena()?;
     let mut dest = place(to, layout, memory.as_mut(), &mut arena)?;
     dest.prepare(None);
     let (_table, free) = table(&ring, &[&dest], server)?;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Kernel memory that requests leave behind: D2.
 
-use std::fs;
-
 use super::Verdict;
 use super::buffers::{PAGE, REG_VEC, has_all, iovecs, outcome};
 use super::child::Attempt;
@@ -94,11 +92,7 @@ fn round(walker: &Walker<'_>, buffer: Descriptor) -> Result<Option<u64>, Failure
 
 fn unreclaimable() -> Result<u64, Failure> {
     const FILE: &str = "/proc/meminfo";
-    let text = fs::read_to_string(FILE).map_err(|error| Failure::io(FILE, &error))?;
-    let found = text
-        .lines()
-        .find_map(|line| line.strip_prefix("SUnreclaim:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    let found = crate::proc::number(FILE, "SUnreclaim");
     found.map(|kib| kib << 10).ok_or_else(|| {
         Failure::environment(format!(
             "{FILE} has no SUnreclaim; CONFIG_DEBUG_KMEMLEAK would show it"

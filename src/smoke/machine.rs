@@ -69,10 +69,5 @@ fn reserved() -> Option<u64> {
 
 /// Huge pages that nobody uses.
 fn free() -> u64 {
-    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = info
-        .lines()
-        .find_map(|line| line.strip_prefix("HugePages_Free:"));
-    line.and_then(|count| count.trim().parse().ok())
-        .unwrap_or(0)
+    crate::proc::number("/proc/meminfo", "HugePages_Free").unwrap_or(0)
 }

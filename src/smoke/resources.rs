@@ -11,6 +11,7 @@ use super::programs::Family;
 use super::{Case, Named, Set, Stop};
 use crate::errno::res_text;
 use crate::memory::Memory;
+use crate::proc::{number, number_in};
 use crate::registration::Table;
 use crate::request::{Descriptor, Request};
 use crate::spec::PageKind;
@@ -65,18 +66,6 @@ fn read(bench: &Bench<'_>, from: Descriptor, times: usize, expected: i32) -> Res
         }
     }
     Ok(())
-}
-
-/// A number of /proc/self/status or /proc/meminfo.
-fn number(file: &str, name: &str) -> Option<u64> {
-    number_in(&fs::read_to_string(file).ok()?, name)
-}
-
-fn number_in(text: &str, name: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find(|line| line.split([' ', ':']).next() == Some(name))?;
-    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// How many pins of user pages the kernel holds, all processes together. None

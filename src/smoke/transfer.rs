@@ -219,8 +219,9 @@ fn place<'m>(
         Some(memory) => memory.region(),
         None => {
             let whole = arena.take().ok_or("the programs have no arena")?;
-            let (mine, rest) = whole.split_at(layout.size as usize);
+            let (mut mine, rest) = whole.split_at(layout.size as usize);
             *arena = Some(rest);
+            mine.populate()?;
             mine
         }
     };

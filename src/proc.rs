@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
+//! Numbers that the kernel tells in lines of a name and a value.
+
+use std::fs;
+
+use indicatif::HumanBytes;
+
+use crate::error::Failure;
+
+/// A number of /proc/self/status or /proc/meminfo, in the unit that stands
+/// there (mostly KiB).
+pub fn number(file: &str, name: &str) -> Option<u64> {
+    number_in(&fs::read_to_string(file).ok()?, name)
+}
+
+/// The same of a file's text, or of one like /proc/vmstat.
+pub fn number_in(text: &str, name: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find(|line| line.split([' ', ':']).next() == Some(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Fails where so many bytes can only be had from other processes: `what`
+/// needs them all at once, and they are never swapped out.
+pub fn require_memory(what: &str, bytes: u64) -> Result<(), Failure> {
+    match available_memory() {
+        Some(available) if available < bytes => Err(Failure::environment(format!(
+            "{what}: needs {} of memory, and {} are available",
+            HumanBytes(bytes),
+            HumanBytes(available)
+        ))
+        .next("free memory, or ask for less")),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that can be had without taking them from anybody but the page cache.
+fn available_memory() -> Option<u64> {
+    number("/proc/meminfo", "MemAvailable").map(|kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_whole_one() {
+        let text = "MemFree:   12 kB\nMemAvailable:  34 kB\nnr_pins 5\nHugePages_Free:    7\n";
+        assert_eq!(number_in(text, "MemAvailable"), Some(34));
+        assert_eq!(number_in(text, "nr_pins"), Some(5));
+        assert_eq!(number_in(text, "HugePages_Free"), Some(7));
+        assert_eq!(number_in(text, "Mem"), None);
+    }
+
+    #[test]
+    fn some_memory_is_available_and_no_exbibyte() {
+        require_memory("a page", 4096).expect("a page");
+        let failure = require_memory("a disk", 1 << 60).expect_err("not on this machine");
+        let line = failure.to_string();
+        assert!(
+            line.starts_with("a disk: needs 1.00 EiB of memory, and "),
+            "{line}"
+        );
+        assert!(
+            line.ends_with(" are available: free memory, or ask for less"),
+            "{line}"
+        );
+        assert_eq!(failure.exit_status(), 3);
+    }
+}
