@@ -86,7 +86,8 @@ impl Layout {
         let mut starts = vec![0; shape.segments.len()];
         // The first segment decides the place in the page, wherever in memory
         // it comes to lie.
-        let mut free = (PAGE + shape.at).next_multiple_of(PAGE);
+        let first = (PAGE + shape.at).next_multiple_of(PAGE);
+        let mut free = first;
         for index in order {
             let start = if index == 0 {
                 free.next_multiple_of(PAGE) + shape.offset
@@ -111,12 +112,12 @@ impl Layout {
                 segment
             })
             .collect();
-        let low = starts.iter().copied().min().unwrap_or(PAGE);
+        let low = starts.iter().copied().min().unwrap_or(first);
         let high = segments
             .iter()
             .map(|segment| segment.start + segment.len)
             .max()
-            .unwrap_or(PAGE);
+            .unwrap_or(first);
         // An empty range needs a registered buffer all the same; one that lies
         // inside its buffer has bytes of it on both sides.
         let registered = shape
@@ -267,6 +268,30 @@ mod tests {
         let start = layout.segments[0].start;
         assert_eq!(layout.registered, Some(start - 5000..start + 5100));
         assert_eq!(start % PAGE, 511);
+    }
+
+    #[test]
+    fn a_registered_buffer_lies_in_its_memory() {
+        let mut random = Random(1);
+        for kind in [BufferType::Fixed, BufferType::RegVec] {
+            for count in [0, 1, 2, 9] {
+                for _ in 0..100 {
+                    let segments: Vec<u64> = (0..count)
+                        .map(|_| random.below(3) * random.below(9000))
+                        .collect();
+                    let mut inside = shape(kind, &segments);
+                    inside.offset = random.below(PAGE);
+                    inside.at = random.below(20_000);
+                    let layout = Layout::new(&inside, random.next());
+                    let registered = layout.registered.expect("a registered buffer");
+                    assert!(
+                        registered.start < registered.end && registered.end <= layout.size,
+                        "{inside:?}: {registered:?} of {}",
+                        layout.size
+                    );
+                }
+            }
+        }
     }
 
     #[test]
