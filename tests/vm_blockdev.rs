@@ -6,6 +6,7 @@
 //! URINGBPF_KILLS says how often the server is killed under load.
 
 mod blockdev;
+mod served;
 
 use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;

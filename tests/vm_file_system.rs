@@ -7,13 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use tempfile::TempDir;
 use uringbpf::layout::Random;
 use uringbpf::pattern;
+
+mod served;
+use served::{ended, start};
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
@@ -28,20 +30,10 @@ struct Disk {
 
 impl Disk {
     fn serve(words: &[&str]) -> Self {
-        let mut server = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
-            .arg("ublk")
-            .args(words)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the tool starts");
-        let stdout = server.stdout.as_mut().expect("piped");
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("text");
-        assert!(line.starts_with("/dev/ublkb"), "{words:?}: {line:?}");
+        let (server, path) = start(words);
         Disk {
             server,
-            path: PathBuf::from(line.trim_end()),
+            path,
             mounted: tempfile::tempdir_in("/dev/shm").expect("a directory"),
         }
     }
@@ -56,14 +48,12 @@ impl Disk {
     }
 
     /// Ends the server, which must have had nothing to complain of.
-    fn end(mut self) {
+    fn end(self) {
         // SAFETY: our own child, which nobody has waited for yet.
         let sent = unsafe { libc::kill(self.server.id() as i32, libc::SIGINT) };
         assert_eq!(sent, 0);
-        let mut said = String::new();
-        let mut stderr = self.server.stderr.take().expect("piped");
-        stderr.read_to_string(&mut said).expect("text");
-        assert_eq!(self.server.wait().expect("ours").code(), Some(130));
+        let (status, said) = ended(self.server);
+        assert_eq!(status, Some(130));
         assert_eq!(said, "uringbpf: interrupted\n");
         assert!(!self.path.exists(), "the device has gone");
     }

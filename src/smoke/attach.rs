@@ -62,13 +62,22 @@ fn name(error: &io::Error) -> String {
 
 /// Attaching must fail with one of these.
 fn refused(bench: &Bench<'_>, what: &str, ops: &Ops, expected: &[i32]) -> Result<(), Stop> {
-    let got = match bench.loaded.value.attach(ops) {
-        Ok(_) => "it is attached".to_string(),
-        Err(error) if expected.contains(&error.raw_os_error().unwrap_or(0)) => return Ok(()),
-        Err(error) => name(&error),
-    };
+    match bench.loaded.value.attach(ops) {
+        Ok(_) => Err(not_refused(what, "it is attached", expected)),
+        Err(error) => refused_with(what, &error, expected),
+    }
+}
+
+fn refused_with(what: &str, error: &io::Error, expected: &[i32]) -> Result<(), Stop> {
+    match expected.contains(&error.raw_os_error().unwrap_or(0)) {
+        true => Ok(()),
+        false => Err(not_refused(what, &name(error), expected)),
+    }
+}
+
+fn not_refused(what: &str, got: &str, expected: &[i32]) -> Stop {
     let expected = Errno::new(expected[0]).name();
-    Err(Stop::Fail(format!("{what}: {got}, expected -{expected}")))
+    Stop::Fail(format!("{what}: {got}, expected -{expected}"))
 }
 
 /// What a request of this id completes with; the program says 7.
@@ -239,7 +248,7 @@ fn no_issue(bench: &Bench<'_>) -> Result<(), Stop> {
     // Refused, or with requests that do nothing.
     match bench.loaded.value.attach(&without) {
         Ok(_attached) => expect(bench, &session, "without issue_fn", 0, 0),
-        Err(_) => refused(bench, "ops without issue_fn", &without, &[libc::EINVAL]),
+        Err(error) => refused_with("ops without issue_fn", &error, &[libc::EINVAL]),
     }
 }
 

@@ -3,17 +3,19 @@
 //! device must hold.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use tempfile::TempDir;
 use uringbpf::layout::Random;
 use uringbpf::pattern;
+
+pub use crate::served::{ended, start};
 
 pub const EIO: Option<i32> = Some(libc::EIO);
 
@@ -29,26 +31,6 @@ pub fn seed() -> u64 {
 /// Files of the tests lie in memory: the guest's disk is the host's.
 pub fn directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").expect("a directory")
-}
-
-/// Starts a server whose stderr nobody reads yet.
-pub fn start(words: &[&str]) -> (Child, PathBuf) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
-        .arg("ublk")
-        .args(words)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the tool starts");
-    let mut line = String::new();
-    let stdout = child.stdout.take().expect("piped");
-    BufReader::new(stdout)
-        .read_line(&mut line)
-        .expect("readable");
-    if line.is_empty() {
-        panic!("{words:?}: {}", ended(child).1);
-    }
-    (child, PathBuf::from(line.trim_end()))
 }
 
 /// A server, and the device that it serves.
@@ -91,13 +73,6 @@ impl Server {
         assert!(!self.path.exists(), "{} has gone", self.path.display());
         said
     }
-}
-
-pub fn ended(mut child: Child) -> (Option<i32>, String) {
-    let mut said = String::new();
-    let mut stderr = child.stderr.take().expect("piped");
-    stderr.read_to_string(&mut said).expect("readable");
-    (child.wait().expect("it is ours").code(), said)
 }
 
 pub fn open_direct(path: &Path) -> File {
