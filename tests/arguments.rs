@@ -195,7 +195,7 @@ fn random_command_lines_never_panic() {
         "-v",
         "--len",
         "1K",
-        "/nonexistent",
+        "new",
         "user:len=99999999999999999999",
         ":",
         "=",

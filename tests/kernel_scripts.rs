@@ -396,14 +396,21 @@ fn boot_refuses_what_it_cannot_do() {
             stderr(&output)
         );
     }
-    let output = lab
-        .script("boot")
-        .arg("true")
-        .env("BZIMAGE", "/nonexistent")
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    assert!(stderr(&output).contains("BZIMAGE=/nonexistent: no such file"));
+    // Neither what is not there nor what is no file is an image.
+    for image in [lab.path("no image"), lab.path("tree")] {
+        for (script, status) in [("boot", 125), ("build", 1)] {
+            let output = lab
+                .script(script)
+                .args((script == "boot").then_some("true"))
+                .env("BZIMAGE", &image)
+                .output()
+                .unwrap();
+            let expected = format!("kernel/{script}: BZIMAGE={}: no such file\n", image.display());
+            assert_eq!(stderr(&output), expected);
+            assert_eq!(output.status.code(), Some(status), "{script}");
+        }
+    }
+    assert!(!lab.path("cache").exists());
 }
 
 #[test]
