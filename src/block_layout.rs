@@ -62,7 +62,7 @@ impl Layout {
     /// for each of `parts`, or with one for all where the shape has iovecs.
     pub fn in_requests(shape: &Shape, seed: u64, parts: &[Range<u64>]) -> Result<Self, Failure> {
         let layout = match shape.kind {
-            BufferType::RegVec => one_request(shape, seed),
+            BufferType::RegVec => Layout::in_one_request(shape, |shape| Layout::new(shape, seed)),
             _ if shape.segments.len() > 1 => in_iovecs(shape, seed),
             _ => in_parts(shape, seed, parts),
         };
@@ -78,6 +78,29 @@ impl Layout {
     }
 }
 
+impl Layout {
+    /// Puts segments that lie anywhere into one request. `lay_out` places
+    /// those of a registered buffer of ours, with room around them.
+    pub fn in_one_request(shape: &Shape, lay_out: impl FnOnce(&Shape) -> Layout) -> Layout {
+        let plain = Shape {
+            at: shape.at + SECTOR,
+            ..shape.clone()
+        };
+        let mut layout = lay_out(&plain);
+        let registered = layout.registered.take().expect("REG_VEC is registered");
+        let low = registered.start + plain.at;
+        let high = registered.end - plain.at;
+        let start = low - head(shape, low);
+        let end = tail(shape, high).max(start + SECTOR);
+        layout.requests = vec![BlockLayout {
+            positions: 0..layout.len(),
+            head: low - start,
+            iovecs: std::iter::once(start..end).collect(),
+        }];
+        layout
+    }
+}
+
 /// Bytes of the request before the buffer's first one, which lies at `start`.
 fn head(shape: &Shape, start: u64) -> u64 {
     shape.at + (start - shape.at) % SECTOR
@@ -86,26 +109,6 @@ fn head(shape: &Shape, start: u64) -> u64 {
 /// The end of a request whose last byte of the buffer ends at `end`.
 fn tail(shape: &Shape, end: u64) -> u64 {
     (end + shape.at).next_multiple_of(SECTOR)
-}
-
-/// Segments anywhere inside of one request.
-fn one_request(shape: &Shape, seed: u64) -> Layout {
-    let plain = Shape {
-        at: shape.at + SECTOR,
-        ..shape.clone()
-    };
-    let mut layout = Layout::new(&plain, seed);
-    let registered = layout.registered.take().expect("REG_VEC is registered");
-    let low = registered.start + plain.at;
-    let high = registered.end - plain.at;
-    let start = low - head(shape, low);
-    let end = tail(shape, high).max(start + SECTOR);
-    layout.requests = vec![BlockLayout {
-        positions: 0..layout.len(),
-        head: low - start,
-        iovecs: std::iter::once(start..end).collect(),
-    }];
-    layout
 }
 
 /// One request for each part, in some order in the memory.

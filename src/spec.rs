@@ -93,6 +93,13 @@ pub enum PageKind {
 }
 
 impl PageKind {
+    pub const ALL: [PageKind; 4] = [
+        PageKind::Base,
+        PageKind::Huge,
+        PageKind::Thp,
+        PageKind::Kernel,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             PageKind::Base => "base",

@@ -3,7 +3,7 @@
 //! for block I/O cannot die before it ends, and the server must be able to.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, Write};
+use std::io::{BufRead, ErrorKind, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -15,29 +15,32 @@ use crate::buffer::Buffer;
 use crate::error::Failure;
 use crate::memory::Memory;
 
-/// Takes one order from `input`, carries it out and reports.
+/// Takes one order after the other from `input`, carries each out and reports,
+/// until there are no more.
 pub fn run(input: &mut impl BufRead, output: &mut impl Write) -> Result<(), Failure> {
     let mut line = String::new();
-    let read = input.read_line(&mut line);
-    read.map_err(|error| Failure::io("read the order", &error))?;
-    if line.is_empty() {
-        // The server has gone, or needs no client after all.
-        return Ok(());
-    }
-    let order = serde_json::from_str(&line)
-        .map_err(|error| Failure::usage(format!("no order of a server: {error}")))?;
-    let report = match carry_out(&order) {
-        Ok(report) => report,
-        Err(failure) => Report::Failed {
+    loop {
+        line.clear();
+        let read = input.read_line(&mut line);
+        read.map_err(|error| Failure::io("read the order", &error))?;
+        if line.is_empty() {
+            // The server has gone, or needs no more.
+            return Ok(());
+        }
+        let order = serde_json::from_str(&line)
+            .map_err(|error| Failure::usage(format!("no order of a server: {error}")))?;
+        let report = carry_out(&order).unwrap_or_else(|failure| Report::Failed {
             what: failure.to_string(),
             errno: None,
-        },
-    };
-    let report = serde_json::to_string(&report)
-        .map_err(|error| Failure::environment(format!("write the report: {error}")))?;
-    writeln!(output, "{report}")
-        .and_then(|()| output.flush())
-        .map_err(|error| Failure::io("write the report", &error))
+        });
+        let report = serde_json::to_string(&report)
+            .map_err(|error| Failure::environment(format!("write the report: {error}")))?;
+        match writeln!(output, "{report}").and_then(|()| output.flush()) {
+            // The server has gone, and with it whom to tell.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            written => written.map_err(|error| Failure::io("write the report", &error))?,
+        }
+    }
 }
 
 fn carry_out(order: &Order) -> Result<Report, Failure> {
@@ -60,8 +63,10 @@ fn carry_out(order: &Order) -> Result<Report, Failure> {
         return Ok(report);
     }
     for (part, buffer) in order.parts.iter().zip(&buffers) {
-        if let Some(wrong) = buffer.compare(|position, bytes| part.expected.write(position, bytes))
-        {
+        let Some(expected) = part.expected else {
+            continue;
+        };
+        if let Some(wrong) = buffer.compare(|position, bytes| expected.write(position, bytes)) {
             let what = match part.direction {
                 Direction::Write => "what it wrote",
                 Direction::Read => "what it read",

@@ -6,14 +6,15 @@ use std::path::PathBuf;
 
 use io_uring::{opcode, types};
 
+use super::held::{Held, Stage, awaited, succeeded};
 use super::message::{Direction, Expected, Order, Part, Report};
 use super::zeros::{self, Zeros};
-use super::{MARGIN, Server, bytes, judge};
+use super::{MARGIN, Server, judge};
 use crate::buffer::Buffer;
 use crate::error::Failure;
 use crate::queue::Completion;
 use crate::ring::Ring;
-use crate::ublk::{BlockOperation, BlockRequest, DEVICE, Event, Queue};
+use crate::ublk::{BlockRequest, DEVICE, Event, Queue};
 
 /// `user_data` of the polls: the client says something, a signal came.
 const CLIENT_SPEAKS: u64 = DEVICE | 2;
@@ -28,30 +29,6 @@ pub struct Borrowed<'b, 'm> {
     pub direction: Direction,
     /// What the buffer holds after the job.
     pub expected: Expected,
-}
-
-/// Where a request of the client's stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Awaited,
-    /// Here, and on its way into the table, or out of it.
-    Here,
-    InTable,
-    Answered,
-}
-
-/// A request that the client was told to make.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    operation: BlockOperation,
-    sector: u64,
-    bytes: u32,
-    /// Which buffer it is of, and which of that one's requests.
-    buffer: usize,
-    request: usize,
-    slot: u16,
-    tag: u16,
-    stage: Stage,
 }
 
 /// Requests in the server's hands. Dropping it answers none of them: they fail
@@ -84,7 +61,7 @@ impl<'a> Loan<'a> {
             ring,
             queue: Queue::open(device, ring, 0, free)?,
             zeros: Zeros::new(free)?,
-            held: awaited(&order, &borrowed),
+            held: awaited(&order, |buffer| borrowed[buffer].buffer.slots()),
             report: None,
             empty_slot: free + server.filled_slots(),
         };
@@ -225,64 +202,15 @@ impl<'a> Loan<'a> {
     }
 }
 
-impl Held {
-    fn is(&self, request: &BlockRequest) -> bool {
-        self.stage == Stage::Awaited
-            && self.operation == request.operation
-            && self.sector == request.sector
-            && self.bytes == request.bytes
-    }
-
-    fn is_under(&self, tag: u16) -> bool {
-        self.tag == tag && matches!(self.stage, Stage::Here | Stage::InTable)
-    }
-}
-
 fn order(server: &Server, borrowed: &[Borrowed<'_, '_>]) -> Order {
-    let mut sector = MARGIN;
     let parts = borrowed.iter().map(|borrowed| {
-        let part = Part {
-            memory: borrowed.memory.clone(),
-            shape: borrowed.buffer.shape().clone(),
-            layout: borrowed.buffer.layout().clone(),
-            direction: borrowed.direction,
-            sector,
-            expected: borrowed.expected,
-        };
-        sector = part.end();
-        part
+        let Borrowed {
+            buffer,
+            memory,
+            direction,
+            expected,
+        } = borrowed;
+        Part::new(buffer, memory.clone(), *direction, Some(*expected))
     });
-    Order {
-        parts: parts.collect(),
-        device: server.device.path(),
-    }
-}
-
-fn awaited(order: &Order, borrowed: &[Borrowed<'_, '_>]) -> Vec<Held> {
-    let mut held = Vec::new();
-    for (buffer, part) in order.parts.iter().enumerate() {
-        for (request, (layout, sector)) in part.requests().enumerate() {
-            held.push(Held {
-                operation: match part.direction {
-                    Direction::Write => BlockOperation::Write,
-                    Direction::Read => BlockOperation::Read,
-                },
-                sector,
-                bytes: bytes(layout),
-                buffer,
-                request,
-                slot: borrowed[buffer].buffer.slots()[request],
-                tag: 0,
-                stage: Stage::Awaited,
-            });
-        }
-    }
-    held
-}
-
-fn succeeded(what: &str, result: i32) -> Result<(), Failure> {
-    match result {
-        0.. => Ok(()),
-        errno => Err(Failure::os(what, -errno)),
-    }
+    Order::new(server.device.path(), parts.collect(), MARGIN)
 }

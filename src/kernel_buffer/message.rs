@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::block_layout::{BlockLayout, SECTOR};
+use crate::buffer::Buffer;
 use crate::layout::{Layout, Shape};
 use crate::oracle::Fill;
 use crate::pattern;
@@ -32,11 +33,42 @@ pub struct Part {
     pub direction: Direction,
     /// Of the first request on the device.
     pub sector: u64,
-    /// What the buffer holds when all is done.
-    pub expected: Expected,
+    /// What the buffer holds when all is done; nothing where only the server
+    /// can tell.
+    pub expected: Option<Expected>,
+}
+
+impl Order {
+    /// The parts one behind the other on the device, from a sector on.
+    pub fn new(device: PathBuf, mut parts: Vec<Part>, first: u64) -> Self {
+        let mut sector = first;
+        for part in &mut parts {
+            part.sector = sector;
+            sector = part.end();
+        }
+        Order { device, parts }
+    }
 }
 
 impl Part {
+    /// For a buffer in a file's memory; [`Order::new`] gives it a place on the
+    /// device.
+    pub fn new(
+        buffer: &Buffer<'_>,
+        memory: PathBuf,
+        direction: Direction,
+        expected: Option<Expected>,
+    ) -> Self {
+        Part {
+            memory,
+            shape: buffer.shape().clone(),
+            layout: buffer.layout().clone(),
+            direction,
+            sector: 0,
+            expected,
+        }
+    }
+
     /// Each request and where it goes on the device.
     pub fn requests(&self) -> impl Iterator<Item = (&BlockLayout, u64)> {
         let mut next = self.sector;

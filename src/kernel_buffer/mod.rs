@@ -9,6 +9,8 @@
 //! ends, and both look at every byte.
 
 mod client;
+mod held;
+mod lender;
 mod loan;
 mod message;
 mod zeros;
@@ -21,11 +23,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
 pub use client::run as run_client;
+pub use lender::{Depot, Lender, Lent};
 pub use loan::{Borrowed, Loan};
-pub use message::{Direction, Expected};
+pub use message::{Direction, Expected, Part};
 use message::{Order, Report};
 
-use crate::block_layout::{BlockLayout, LARGEST_REQUEST, SECTOR};
+use crate::block_layout::{LARGEST_REQUEST, SECTOR};
 use crate::error::Failure;
 use crate::interrupt::Watch;
 use crate::layout::Layout;
@@ -218,9 +221,4 @@ fn judge(report: Report) -> Result<(), Failure> {
             })
         }
     }
-}
-
-/// The bytes of a request, on the device.
-fn bytes(request: &BlockLayout) -> u32 {
-    request.len() as u32
 }

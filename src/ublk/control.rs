@@ -269,6 +269,13 @@ fn device_ids() -> Vec<u32> {
         .collect()
 }
 
+/// Whether devices with manual registration can be added.
+pub fn check() -> Result<(), Failure> {
+    check_driver()?;
+    // libublk's control ring stays with the thread that asks.
+    std::thread::scope(|scope| scope.spawn(|| check_features(false)).join()).map_err(|_| ended())?
+}
+
 fn check_driver() -> Result<(), Failure> {
     match std::fs::OpenOptions::new()
         .read(true)

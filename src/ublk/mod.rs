@@ -40,6 +40,12 @@ pub use queue::{BlockOperation, BlockRequest, Event, Queue};
 
 use crate::error::Failure;
 
+/// Whether this machine serves devices whose requests' pages can be
+/// registered, and lets this user do so; else what is in the way.
+pub fn check() -> Result<(), Failure> {
+    control::check()
+}
+
 /// Removes the devices that a `uringbpf` which has ended left behind, and none
 /// of anybody else. Returns their ids. Where there is nothing to remove, it
 /// needs neither driver nor privileges.

@@ -188,37 +188,54 @@ impl<'a> Queue<'a> {
     /// Puts the pages of a request into a free slot of the ring's table.
     /// [`Event::Registered`] says when it is there.
     pub fn register(&self, tag: u16, slot: u16) -> Result<(), Failure> {
-        self.slot_command(Kind::Register, sys::UBLK_U_IO_REGISTER_IO_BUF, tag, slot)
+        self.register_on(self.ring, tag, slot)
     }
 
     /// Takes them out of it.
     pub fn unregister(&self, tag: u16, slot: u16) -> Result<(), Failure> {
-        self.slot_command(
-            Kind::Unregister,
-            sys::UBLK_U_IO_UNREGISTER_IO_BUF,
-            tag,
-            slot,
-        )
+        self.unregister_on(self.ring, tag, slot)
     }
 
-    fn slot_command(&self, kind: Kind, opcode: u32, tag: u16, slot: u16) -> Result<(), Failure> {
-        self.push(Command {
+    /// [`Queue::register`] in the table of another ring, which also gets the
+    /// completion: any may ask for the pages of a request.
+    pub fn register_on(&self, ring: &Ring, tag: u16, slot: u16) -> Result<(), Failure> {
+        let opcode = sys::UBLK_U_IO_REGISTER_IO_BUF;
+        self.slot_command(ring, Kind::Register, opcode, tag, slot)
+    }
+
+    /// [`Queue::unregister`] from the table of another ring.
+    pub fn unregister_on(&self, ring: &Ring, tag: u16, slot: u16) -> Result<(), Failure> {
+        let opcode = sys::UBLK_U_IO_UNREGISTER_IO_BUF;
+        self.slot_command(ring, Kind::Unregister, opcode, tag, slot)
+    }
+
+    fn slot_command(
+        &self,
+        ring: &Ring,
+        kind: Kind,
+        opcode: u32,
+        tag: u16,
+        slot: u16,
+    ) -> Result<(), Failure> {
+        let command = Command {
             opcode,
             name: self.name(kind, tag, slot),
             result: 0,
             addr: u64::from(slot),
             auto_slot: 0,
-        })
+        };
+        self.push(ring, command)
     }
 
     fn fetch(&self, opcode: u32, tag: u16, result: i32) -> Result<(), Failure> {
-        self.push(Command {
+        let command = Command {
             opcode,
             name: self.name(Kind::Fetch, tag, 0),
             result,
             addr: 0,
             auto_slot: self.first_slot.map_or(0, |first| first + tag),
-        })
+        };
+        self.push(self.ring, command)
     }
 
     fn name(&self, kind: Kind, tag: u16, slot: u16) -> Name {
@@ -230,10 +247,10 @@ impl<'a> Queue<'a> {
         }
     }
 
-    fn push(&self, command: Command) -> Result<(), Failure> {
+    fn push(&self, ring: &Ring, command: Command) -> Result<(), Failure> {
         let entry = command.entry(self.char_device.as_raw_fd());
-        while !self.ring.push_bytes(&entry) {
-            self.ring.submit_and_wait(0)?;
+        while !ring.push_bytes(&entry) {
+            ring.submit_and_wait(0)?;
         }
         Ok(())
     }
