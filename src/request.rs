@@ -110,6 +110,8 @@ pub struct Behaviour {
 pub struct Several {
     pub buffers: [Descriptor; 4],
     pub bytes: [u64; 4],
+    /// Of the first and last bytes of an iterator's chunks.
+    pub ends: [u64; 4],
     pub chunks: [u32; 4],
     pub error: i32,
     pub at: u32,

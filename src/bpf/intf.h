@@ -127,6 +127,7 @@ enum callback {
 struct several {
 	struct io_bpf_buf_desc buffers[ITERATORS];
 	__u64 bytes[ITERATORS];		/* that each iterator handed out */
+	__u64 ends[ITERATORS];		/* of its chunks: 31 * before + 7 * first byte + last */
 	__u32 chunks[ITERATORS];
 	__s32 error;
 	__u32 at;			/* the iterator that it came from */

@@ -22,15 +22,34 @@ static __always_inline struct several *several_of(struct uring_bpf_data *data)
 	return bpf_map_lookup_elem(&several, &slot);
 }
 
+/* Notes a chunk: its length, its first byte and its last one. */
+static __always_inline void note(struct several *several,
+				 struct bpf_iter_uring_buf *iter, __u32 which,
+				 int valid)
+{
+	__u8 first = 0, last = 0;
+	struct bpf_dynptr chunk;
+	int error;
+
+	error = bpf_uring_buf_dynptr(iter, &chunk);
+	error = error ?: bpf_dynptr_read(&first, 1, &chunk, 0, 0);
+	error = error ?: bpf_dynptr_read(&last, 1, &chunk, valid - 1, 0);
+	if (error && !several->error) {
+		several->error = error;
+		several->at = which;
+	}
+	several->bytes[which] += valid;
+	several->chunks[which]++;
+	several->ends[which] = several->ends[which] * 31 + first * 7 + last;
+}
+
 static __always_inline void drain(struct several *several,
 				  struct bpf_iter_uring_buf *iter, __u32 which)
 {
 	int *valid, error;
 
-	while ((valid = bpf_iter_uring_buf_next(iter))) {
-		several->bytes[which] += *valid;
-		several->chunks[which]++;
-	}
+	while ((valid = bpf_iter_uring_buf_next(iter)))
+		note(several, iter, which, *valid);
 	error = iteration_error(iter);
 	if (error && !several->error) {
 		several->error = error;
@@ -83,6 +102,27 @@ int BPF_PROG(together_issue, struct uring_bpf_data *data)
 	return finish(data, several);
 }
 
+/* Three, of which the first ends before the last begins. */
+SEC("struct_ops")
+int BPF_PROG(chain_issue, struct uring_bpf_data *data)
+{
+	struct several *several = several_of(data);
+	struct bpf_iter_uring_buf a, b, d;
+
+	if (!several)
+		return -EINVAL;
+	open(several, &a, data, 0, ITER_SOURCE);
+	open(several, &b, data, 1, ITER_SOURCE);
+	drain(several, &a, 0);
+	bpf_iter_uring_buf_destroy(&a);
+	open(several, &d, data, 3, ITER_DEST);
+	drain(several, &b, 1);
+	bpf_iter_uring_buf_destroy(&b);
+	drain(several, &d, 3);
+	bpf_iter_uring_buf_destroy(&d);
+	return finish(data, several);
+}
+
 /* One inside the other: the third once for each chunk of the first. */
 SEC("struct_ops")
 int BPF_PROG(nested_issue, struct uring_bpf_data *data)
@@ -95,8 +135,7 @@ int BPF_PROG(nested_issue, struct uring_bpf_data *data)
 		return -EINVAL;
 	open(several, &outer, data, 0, ITER_SOURCE);
 	while ((valid = bpf_iter_uring_buf_next(&outer))) {
-		several->bytes[0] += *valid;
-		several->chunks[0]++;
+		note(several, &outer, 0, *valid);
 		open(several, &inner, data, 3, ITER_DEST);
 		drain(several, &inner, 3);
 		bpf_iter_uring_buf_destroy(&inner);
@@ -183,5 +222,6 @@ struct uring_bpf_ops name = {						\
 };
 
 SEVERAL(together)
+SEVERAL(chain)
 SEVERAL(nested)
 SEVERAL(parity)

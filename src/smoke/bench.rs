@@ -6,6 +6,7 @@ use std::cell::{OnceCell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use super::Stop;
 use super::callbacks::Customs;
 use super::case::RingMode;
 use super::programs::{Family, Programs};
+use crate::buffer::Buffer;
 use crate::error::Failure;
 use crate::kernel::{ID_SHIFT, IDS, Kernel};
+use crate::kernel_buffer::{Depot, Direction, Expected, Lender, Lent, Part};
 use crate::layout::Random;
 use crate::memory::{Memory, Region};
 use crate::request::SLOTS;
@@ -267,6 +270,17 @@ pub struct Share<'l> {
     pub patience: u32,
 }
 
+/// A buffer that shall lie in the pages of a block request, if it is one for
+/// that.
+pub struct Borrowing<'b, 'm> {
+    pub buffer: &'b Buffer<'m>,
+    /// The file of its memory, [`Memory::path`].
+    pub memory: Option<PathBuf>,
+    pub direction: Direction,
+    /// What the client finds in it in the end; nothing where it cannot tell.
+    pub expected: Option<Expected>,
+}
+
 /// An arena, or a thread's part of it.
 pub enum Arena<'b, 'l> {
     Whole(Memory),
@@ -298,9 +312,16 @@ impl Drop for ChunksLock<'_> {
     }
 }
 
+/// Where a process has its buffers that the kernel registers from: made when
+/// a case first needs it.
+pub type DepotCell = OnceCell<Result<Depot, Failure>>;
+
 /// The rings of one process, or of a thread.
 pub struct Bench<'l> {
     pub loaded: &'l Loaded,
+    /// `None`: nobody lends here.
+    depot: Option<&'l DepotCell>,
+    lender: OnceCell<Result<Lender<'l>, Failure>>,
     /// `None`: nobody else uses the programs.
     share: Option<Share<'l>>,
     sessions: RefCell<HashMap<(RingMode, bool), Rc<Session>>>,
@@ -309,22 +330,67 @@ pub struct Bench<'l> {
 }
 
 impl<'l> Bench<'l> {
-    pub fn new(loaded: &'l Loaded) -> Result<Self, Failure> {
-        Ok(Bench {
+    pub fn new(loaded: &'l Loaded, depot: &'l DepotCell) -> Self {
+        Bench {
             loaded,
+            depot: Some(depot),
+            lender: OnceCell::new(),
             share: None,
             sessions: RefCell::default(),
             customs: OnceCell::new(),
-        })
+        }
     }
 
     pub fn of_thread(loaded: &'l Loaded, share: Share<'l>) -> Self {
         Bench {
             loaded,
+            depot: None,
+            lender: OnceCell::new(),
             share: Some(share),
             sessions: RefCell::default(),
             customs: OnceCell::new(),
         }
+    }
+
+    /// Has block I/O done whose pages are those of the buffers, and each
+    /// registered in its slot of the session's table. `None`: none of them is
+    /// the kernel's.
+    pub fn lend<'s, 'b, 'm: 'b>(
+        &'s self,
+        session: &'s Session,
+        borrowed: impl IntoIterator<Item = Borrowing<'b, 'm>>,
+    ) -> Result<Option<Lent<'s>>, Stop> {
+        let (mut parts, mut slots) = (Vec::new(), Vec::new());
+        for Borrowing {
+            buffer,
+            memory,
+            direction,
+            expected,
+        } in borrowed
+        {
+            if let Some(memory) = memory.filter(|_| buffer.is_kernel()) {
+                parts.push(Part::new(buffer, memory, direction, expected));
+                slots.extend(buffer.slots());
+            }
+        }
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        let lent = self.lender()?.lend(&session.ring, parts, &slots);
+        // Block I/O may be under way: another process begins anew.
+        lent.map(Some)
+            .map_err(|failure| Stop::Stuck(failure.to_string()))
+    }
+
+    fn lender(&self) -> Result<&Lender<'l>, Failure> {
+        let Some(depot) = self.depot else {
+            return Err(Failure::missing(["somebody who lends block requests"]));
+        };
+        let lender = self.lender.get_or_init(|| {
+            let depot = depot.get_or_init(Depot::new);
+            depot.as_ref().map_err(Failure::clone)?.open()
+        });
+        lender.as_ref().map_err(Failure::clone)
     }
 
     /// The slots that this bench may use.

@@ -27,7 +27,8 @@ pub enum Pattern {
     Random,
 }
 
-/// How a buffer with iovecs is cut.
+/// How a buffer with iovecs is cut; KFIXED: how the memory of its block I/O is,
+/// in whole sectors, into as many iovecs as it has sectors at the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
     One,
@@ -257,13 +258,21 @@ impl Side {
             kind,
             offset: 0,
             split: Split::One,
-            pages: PageKind::Base,
+            pages: match kind {
+                BufferType::Kfixed => PageKind::Kernel,
+                _ => PageKind::Base,
+            },
             state: State::Present,
         }
     }
 
     pub fn has_iovecs(&self) -> bool {
         matches!(self.kind, BufferType::Vec | BufferType::RegVec)
+    }
+
+    /// Whether its bytes lie in the pages of a block request.
+    pub fn is_kernel(&self) -> bool {
+        self.pages == PageKind::Kernel
     }
 
     pub fn is_registered(&self) -> bool {
@@ -336,10 +345,12 @@ impl FromStr for Side {
                 Some(("split", value)) => side.split = value.parse()?,
                 Some(("state", value)) => side.state = value.parse()?,
                 Some(("pages", value)) => {
-                    side.pages = [PageKind::Base, PageKind::Thp, PageKind::Huge]
+                    side.pages = PageKind::ALL
                         .into_iter()
                         .find(|pages| pages.name() == value)
-                        .ok_or_else(|| format!("pages={value} is none of base, thp, huge"))?;
+                        .ok_or_else(|| {
+                            format!("pages={value} is none of base, thp, huge, kernel")
+                        })?;
                 }
                 _ => {
                     return Err(format!(

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! What cases need of the machine beside the kernel: swap, and huge pages.
+//! What cases need of the machine beside the opcode: swap, huge pages, and a
+//! driver whose requests' pages can be registered.
 
 use std::fs;
 
@@ -12,6 +13,8 @@ const RESERVED: &str = "/proc/sys/vm/nr_hugepages";
 pub struct Machine {
     pub swap: bool,
     pub huge_pages: bool,
+    /// ublk with zero copy: buffers that the kernel registers.
+    pub ublk: bool,
 }
 
 /// Gives back the huge pages that were reserved, when dropped.
@@ -28,6 +31,7 @@ impl Machine {
         Machine {
             swap: swaps.lines().count() > 1,
             huge_pages: root && reserved().is_some() || free() >= HUGE_PAGES,
+            ublk: crate::ublk::check().is_ok(),
         }
     }
 
@@ -39,6 +43,10 @@ impl Machine {
         }
         if !self.huge_pages {
             lacks.push(("pages=huge", "no huge pages can be reserved"));
+        }
+        if !self.ublk {
+            let why = "no ublk driver with zero copy (Linux 6.15), or not for this user";
+            lacks.push(("kfixed, and reg-vec:pages=kernel", why));
         }
         lacks
     }

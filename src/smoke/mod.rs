@@ -288,7 +288,7 @@ fn all(plan: &Plan) -> Vec<Case> {
     });
     transfers
         .map(Case::transfer)
-        .chain(several::cases(plan.set, plan.seed))
+        .chain(several::cases(plan.set, plan.machine, plan.seed))
         .chain(errno_table::cases())
         .chain(refusals::cases())
         .chain(attach::cases())

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use super::case::{Side, Split, State};
 use super::{Machine, Stop};
+use crate::block_layout::SECTOR;
 use crate::buffer::Buffer;
 use crate::errno::Errno;
 use crate::error::Failure;
@@ -18,9 +19,11 @@ use crate::spec::{BufferType, PageKind};
 const PAGE: u64 = 4096;
 
 /// Sizes of the iovecs.
-fn sizes(split: Split, len: u64, kind: BufferType, seed: u64) -> Vec<u64> {
+fn sizes(side: &Side, len: u64, seed: u64) -> Vec<u64> {
+    let Side { split, kind, .. } = *side;
     let n = split.count() as u64;
     match split {
+        _ if kind == BufferType::Kfixed => sectors(side.offset, len, n, seed),
         // REG_VEC takes no empty iovec, but no iovec at all.
         Split::One if len == 0 && kind == BufferType::RegVec => Vec::new(),
         Split::One => vec![len],
@@ -45,6 +48,28 @@ fn sizes(split: Split, len: u64, kind: BufferType, seed: u64) -> Vec<u64> {
     }
 }
 
+/// At most `n` sizes of which all but the last end at a multiple of
+/// [`SECTOR`], where the first begins at `offset`: as block I/O has it.
+fn sectors(offset: u64, len: u64, n: u64, seed: u64) -> Vec<u64> {
+    let first = SECTOR - offset % SECTOR;
+    if n == 1 || len <= first {
+        return vec![len];
+    }
+    // Whole ones before the last, which has a byte at the least.
+    let whole = (len - first - 1) / SECTOR;
+    let between = whole.min(n - 2);
+    let taken = match between {
+        0 => 0,
+        _ => between + Random(seed).below(whole - between + 1),
+    };
+    let mut sizes = vec![first];
+    if between > 0 {
+        sizes.extend(ragged(taken, between, seed).iter().map(|n| n * SECTOR));
+    }
+    sizes.push(len - first - taken * SECTOR);
+    sizes
+}
+
 /// `n` sizes, none of them 0 unless there is nothing to share out.
 fn ragged(len: u64, n: u64, seed: u64) -> Vec<u64> {
     let least = u64::from(len >= n);
@@ -60,7 +85,7 @@ fn ragged(len: u64, n: u64, seed: u64) -> Vec<u64> {
 /// What the interface sees of a side, and where its bytes lie.
 pub fn lay_out(side: &Side, len: u64, index: u16, seed: u64) -> (Shape, Layout) {
     let mut random = Random(seed ^ 0x5a);
-    let segments = sizes(side.split, len, side.kind, seed);
+    let segments = sizes(side, len, seed);
     let around = side.is_registered() && !segments.is_empty();
     let shape = Shape {
         kind: side.kind,
@@ -72,12 +97,24 @@ pub fn lay_out(side: &Side, len: u64, index: u16, seed: u64) -> (Shape, Layout) 
             false => 0,
         },
     };
-    let layout = match side.split {
-        Split::Equal(_) => by_steps(&shape, |len| len),
-        Split::Overlap(_) => by_steps(&shape, |len| len / 2),
-        _ => Layout::new(&shape, seed),
+    let layout = match (side.is_kernel(), side.kind) {
+        (true, BufferType::RegVec) => {
+            Layout::in_one_request(&shape, |shape| in_memory(side.split, shape, seed))
+        }
+        (true, _) => Layout::in_requests(&shape, seed, std::slice::from_ref(&(0..len)))
+            .expect("no case is longer than a block request"),
+        (false, _) => in_memory(side.split, &shape, seed),
     };
     (shape, layout)
+}
+
+/// The segments of a split, in memory of ours.
+fn in_memory(split: Split, shape: &Shape, seed: u64) -> Layout {
+    match split {
+        Split::Equal(_) => by_steps(shape, |len| len),
+        Split::Overlap(_) => by_steps(shape, |len| len / 2),
+        _ => Layout::new(shape, seed),
+    }
 }
 
 /// Segments in the order of the buffer, each so far behind the one before.
@@ -213,7 +250,9 @@ pub fn leave(side: &Side, buffer: &Buffer<'_>) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shapes::LARGEST_OF_KERNEL;
     use super::*;
+    use crate::block_layout::LARGEST_REQUEST;
 
     #[test]
     fn sizes_add_up_and_are_as_many_as_asked_for() {
@@ -226,11 +265,59 @@ mod tests {
             (Split::Empty(3), 4096),
             (Split::Overlap(2), 513),
         ] {
-            let sizes = sizes(split, len, BufferType::Vec, 9);
+            let mut side = Side::plain(BufferType::Vec);
+            side.split = split;
+            let sizes = sizes(&side, len, 9);
             assert_eq!(sizes.iter().sum::<u64>(), len, "{split}");
             assert_eq!(sizes.len(), split.count(), "{split}");
             if matches!(split, Split::Ragged(_)) {
                 assert!(sizes.iter().all(|size| *size > 0), "{split}");
+            }
+        }
+    }
+
+    #[test]
+    fn block_io_is_cut_at_sectors_whatever_its_length() {
+        for offset in [0, 1, 511, 512, 4095] {
+            for len in [0, 1, 511, 512, 513, 4097, 65537] {
+                for n in [1, 2, 3, 255] {
+                    let sizes = sectors(offset, len, n, len + n);
+                    assert_eq!(sizes.iter().sum::<u64>(), len);
+                    assert!(sizes.len() as u64 <= n, "{sizes:?}");
+                    assert!(len == 0 || !sizes.contains(&0), "{sizes:?}");
+                    let mut end = offset;
+                    for size in &sizes[..sizes.len() - 1] {
+                        end += size;
+                        assert_eq!(end % SECTOR, 0, "{sizes:?} at {offset}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn buffers_of_the_kernel_lie_in_one_request() {
+        for split in [
+            Split::One,
+            Split::Ragged(255),
+            Split::Overlap(2),
+            Split::Equal(8),
+        ] {
+            for kind in [BufferType::Kfixed, BufferType::RegVec] {
+                let mut side = Side::plain(kind);
+                (side.pages, side.split, side.offset) = (PageKind::Kernel, split, 511);
+                for len in [0, 1, 4097, LARGEST_OF_KERNEL] {
+                    let (_, layout) = lay_out(&side, len, 0, len);
+                    let [request] = &layout.requests[..] else {
+                        panic!("{:?}", layout.requests);
+                    };
+                    assert!(request.len() <= LARGEST_REQUEST && request.len() % SECTOR == 0);
+                    for segment in &layout.segments {
+                        let (start, end) = (segment.start, segment.start + segment.len);
+                        let mut iovecs = request.iovecs.iter();
+                        assert!(iovecs.any(|iovec| iovec.start <= start && end <= iovec.end));
+                    }
+                }
             }
         }
     }

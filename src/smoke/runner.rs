@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::bench::{Bench, Loaded};
+use super::bench::{Bench, DepotCell, Loaded};
 use super::kmsg::KernelLog;
 use super::{Case, Kind, Outcome, Stop, transfer};
 use crate::error::Failure;
@@ -139,19 +139,19 @@ impl Runner<'_> {
 /// The child's side: runs the cases until one leaves it unusable.
 fn serve(loaded: &Loaded, cases: &[Case], seed: u64, mut parent: UnixStream) {
     std::panic::set_hook(Box::new(|_| {}));
-    let bench = Bench::new(loaded);
+    let depot = DepotCell::new();
+    let bench = Bench::new(loaded, &depot);
     for case in cases {
         let mut word = [0];
         if parent.read_exact(&mut word).is_err() {
             return;
         }
         let start = Instant::now();
-        let run = || match &bench {
-            _ if word == [LEAVE_OUT] => Err(Stop::Skip(
+        let run = || match word == [LEAVE_OUT] {
+            true => Err(Stop::Skip(
                 "defect D1 can take the machine down, a case before showed it".into(),
             )),
-            Ok(bench) => execute(bench, case, seed),
-            Err(failure) => Err(failure.clone().into()),
+            false => execute(&bench, case, seed),
         };
         let result = std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();

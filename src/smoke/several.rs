@@ -2,29 +2,49 @@
 //! Several iterators in one request: of every mix of types, side by side, in
 //! lockstep, one inside the other, two of one buffer.
 
-use super::bench::{Bench, patience};
-use super::case::{RingMode, Side};
+use std::fmt;
+
+use super::bench::{Bench, Borrowing, patience};
+use super::case::{Mode, RingMode, Side};
 use super::place::lay_out;
 use super::programs::Family;
-use super::{Case, Set, Stop};
+use super::transfer::return_loan;
+use super::{Case, Machine, Set, Stop};
 use crate::buffer::Buffer;
 use crate::errno::res_text;
+use crate::kernel_buffer::Direction;
 use crate::layout::Random;
 use crate::memory::Memory;
 use crate::registration::Table;
 use crate::request::{Descriptor, SLOTS, Several};
-use crate::spec::BufferType;
+use crate::spec::{BufferType, PageKind};
 
-const TYPES: [BufferType; 4] = [
-    BufferType::User,
-    BufferType::Fixed,
-    BufferType::Vec,
-    BufferType::RegVec,
-];
+/// What the iterators are over: the five types, and REG_VEC over the pages of
+/// a block request.
+fn sides(machine: Machine) -> Vec<Side> {
+    let mut sides: Vec<Side> = [
+        BufferType::User,
+        BufferType::Fixed,
+        BufferType::Vec,
+        BufferType::RegVec,
+    ]
+    .map(Side::plain)
+    .into();
+    if machine.ublk {
+        let kernel = Side {
+            pages: PageKind::Kernel,
+            ..Side::plain(BufferType::RegVec)
+        };
+        sides.extend([Side::plain(BufferType::Kfixed), kernel]);
+    }
+    sides
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Together,
+    /// Three, of which the first ends before the last begins.
+    Chain,
     Nested,
     Parity,
     /// Two iterators of each of two buffers.
@@ -32,36 +52,57 @@ enum Way {
 }
 
 impl Way {
+    const ALL: [Way; 5] = [
+        Way::Together,
+        Way::Chain,
+        Way::Nested,
+        Way::Parity,
+        Way::Twice,
+    ];
+
     fn operation(self) -> &'static str {
         match self {
             Way::Together | Way::Twice => "together",
+            Way::Chain => "chain",
             Way::Nested => "nested",
             Way::Parity => "parity",
         }
     }
 }
 
+/// How the request is submitted: in a worker the first iterator takes the
+/// ring's lock, and the last one gives it back.
+const MODES: [Mode; 2] = [Mode::Inline, Mode::Async];
+
 /// Each way with each type in each place, and some lengths.
-pub fn cases(set: Set, seed: u64) -> Vec<Case> {
+pub fn cases(set: Set, machine: Machine, seed: u64) -> Vec<Case> {
     let lengths: &[u64] = match set {
         Set::Quick => &[4097],
-        _ => &[0, 1, 513, 4096, 8193, 65537],
+        _ => &[0, 1, 513, 4096, 4097, 8193, 65537],
     };
+    let sides = sides(machine);
     let mut cases = Vec::new();
-    for way in [Way::Together, Way::Nested, Way::Parity, Way::Twice] {
+    for way in Way::ALL {
         for (number, len) in lengths.iter().enumerate() {
-            // Latin squares: every type in every place, beside every other.
-            for (turn, _) in TYPES.iter().enumerate() {
-                let kinds: [BufferType; 4] =
-                    std::array::from_fn(|i| TYPES[(turn + i * (number % 3 + 1)) % 4]);
-                let names = kinds.map(|kind| kind.name()).join("+");
-                let name = format!("{way:?} {names} len={len}").to_lowercase();
-                let len = *len;
+            for (turn, _) in sides.iter().enumerate() {
+                let four = in_places(&sides, turn, number);
+                let mode = MODES[(turn + number) % 2];
+                let names = four.map(|side| side.to_string()).join("+");
+                let mut name = format!("{way:?} {names} len={len}").to_lowercase();
+                if mode != Mode::Inline {
+                    name += &format!(" mode={}", mode.name());
+                }
+                let what = What {
+                    way,
+                    sides: four,
+                    len: *len,
+                    mode,
+                };
                 cases.push(Case::check(
                     "several",
                     name,
                     &[Family::Several],
-                    move |bench| check(bench, way, kinds, len, seed),
+                    move |bench| check(bench, what, seed),
                 ));
             }
         }
@@ -69,37 +110,58 @@ pub fn cases(set: Set, seed: u64) -> Vec<Case> {
     cases
 }
 
-fn check(
-    bench: &Bench<'_>,
+/// The sides of a turn: over all turns every side comes in every place, and
+/// over all numbers beside every other.
+fn in_places(sides: &[Side], turn: usize, number: usize) -> [Side; 4] {
+    let step = 1 + number % (sides.len() - 1);
+    std::array::from_fn(|place| sides[(turn + place * step) % sides.len()])
+}
+
+/// What one case is about.
+#[derive(Debug, Clone, Copy)]
+struct What {
     way: Way,
-    mut kinds: [BufferType; 4],
+    sides: [Side; 4],
     len: u64,
-    seed: u64,
-) -> Result<(), Stop> {
-    if way == Way::Twice {
+    mode: Mode,
+}
+
+fn check(bench: &Bench<'_>, what: What, seed: u64) -> Result<(), Stop> {
+    let What {
+        way,
+        mut sides,
+        len,
+        mode,
+    } = what;
+    let of = |i: usize| match (way, i) {
         // The second source is the first one again, the third the destination.
-        kinds[1] = kinds[0];
-        kinds[2] = kinds[3];
+        (Way::Twice, 1) => 0,
+        (Way::Twice, 2) => 3,
+        (_, i) => i,
+    };
+    // A destination that is read, too, is not the kernel's.
+    if way == Way::Twice && sides[3].is_kernel() {
+        sides[3] = Side::plain(BufferType::RegVec);
     }
     let mut random = Random(seed ^ len);
     let offset = random.below(4096);
     let mut plans = Vec::new();
-    for (i, kind) in kinds.iter().enumerate() {
-        let mut side = Side::plain(*kind);
+    for (i, side) in sides.iter_mut().enumerate() {
         // In lockstep all chunks are alike.
         side.offset = if way == Way::Parity {
             offset
         } else {
             random.below(4096)
         };
-        let (shape, layout) = lay_out(&side, len, i as u16, seed + i as u64);
+        let (shape, layout) = lay_out(side, len, i as u16, seed + i as u64);
         let memory = Memory::anonymous(layout.size as usize, side.pages)?;
         plans.push((shape, layout, memory));
     }
     let session = bench.session(RingMode::Plain, false)?;
     let table = Table::new(&session.ring, 4)?;
-    let mut buffers = Vec::new();
+    let (mut buffers, mut files) = (Vec::new(), Vec::new());
     for (i, (shape, layout, memory)) in plans.iter_mut().enumerate() {
+        files.push(memory.path());
         let mut buffer = Buffer::new(shape.clone(), layout.clone(), memory.region());
         buffer.prepare((i < 3).then_some(seed.wrapping_mul(i as u64 + 3)));
         table.add(&buffer)?;
@@ -109,11 +171,6 @@ fn check(
         .iter()
         .map(|buffer| buffer.view(&(0..len)))
         .collect::<Result<_, _>>()?;
-    let of = |i: usize| match (way, i) {
-        (Way::Twice, 1) => 0,
-        (Way::Twice, 2) => 3,
-        (_, i) => i,
-    };
     let descriptors: [Descriptor; 4] = std::array::from_fn(|i| views[of(i)].descriptor);
 
     let programs = bench.loaded.programs(Family::Several, true);
@@ -128,40 +185,65 @@ fn check(
         },
     );
     let id = session.id(bench.loaded, Family::Several, true, way.operation())?;
-    let results = session.run(&[bench.entry(id, slot, 0)], patience(len))?;
-    let several = map.get(slot as usize);
-    let chunks = |i: usize| buffers[of(i)].chunks(&(0..len));
-    let outer = chunks(0);
-    let expected: [(u64, u64); 4] = std::array::from_fn(|i| match (way, i) {
-        (Way::Together | Way::Twice, i) => (len, chunks(i)),
-        (Way::Nested, 0) => (len, outer),
-        (Way::Nested, 3) => (outer * len, outer * chunks(3)),
-        (Way::Parity, 3) => (len, chunks(3)),
-        _ => (0, 0),
+    let chunks = |i: usize| Noted::of(&buffers[of(i)], len);
+    let expected: [Noted; 4] = std::array::from_fn(|i| match (way, i) {
+        (Way::Together | Way::Twice, i) => chunks(i),
+        (Way::Chain, 0 | 1 | 3) | (Way::Nested, 0) => chunks(i),
+        (Way::Nested, 3) => (0..chunks(0).chunks).fold(Noted::default(), |mut all, _| {
+            all.add(&buffers[3], len);
+            all
+        }),
+        // Only the destination is counted in lockstep.
+        (Way::Parity, 3) => Noted {
+            ends: 0,
+            ..chunks(3)
+        },
+        _ => Noted::default(),
     });
+    let borrowed = buffers.iter().zip(files).enumerate();
+    let borrowed = borrowed.map(|(i, (buffer, memory))| Borrowing {
+        buffer,
+        memory,
+        direction: match i {
+            3 => Direction::Read,
+            _ => Direction::Write,
+        },
+        // Parity alone writes to what the client has, too.
+        expected: None,
+    });
+    let lent = bench.lend(&session, borrowed)?;
+    let flags = match mode {
+        Mode::Async => super::bench::ASYNC,
+        _ => 0,
+    };
+    let results = session.run(&[bench.entry(id, slot, flags)], patience(len))?;
+    let several = map.get(slot as usize);
     let mut wrong = Vec::new();
     let result = results[0].unwrap_or_default();
     if several.error != 0 {
-        let kind = kinds[several.at as usize % 4];
+        let side = sides[several.at as usize % 4];
         wrong.push(format!(
-            "{} from iterator {} ({kind})",
+            "{} from iterator {} ({side})",
             res_text(several.error),
             several.at
         ));
-    } else if result as u64 != expected[3].0 {
+    } else if result as u64 != expected[3].bytes {
         wrong.push(format!(
             "res is {}, expected {}",
             res_text(result),
-            expected[3].0
+            expected[3].bytes
         ));
     }
-    for (i, (bytes, chunks)) in expected.iter().enumerate() {
-        let got = (several.bytes[i], u64::from(several.chunks[i]));
-        // Only the destination is counted in lockstep.
-        if got != (*bytes, *chunks) {
+    for (i, expected) in expected.iter().enumerate() {
+        let got = Noted {
+            bytes: several.bytes[i],
+            chunks: u64::from(several.chunks[i]),
+            ends: several.ends[i],
+        };
+        if got != *expected {
             wrong.push(format!(
-                "iterator {i} ({}) handed out {} bytes in {} chunks, expected {bytes} in {chunks}",
-                kinds[i], got.0, got.1
+                "iterator {i} ({}) handed out {got}, expected {expected}",
+                sides[i]
             ));
         }
     }
@@ -175,8 +257,51 @@ fn check(
         });
         wrong.extend(found.map(|found| format!("parity: {found}")));
     }
+    return_loan(lent, &mut wrong)?;
     match wrong.is_empty() {
         true => Ok(()),
         false => Err(Stop::Fail(wrong.join("; "))),
+    }
+}
+
+/// What a program notes of an iterator's chunks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Noted {
+    bytes: u64,
+    chunks: u64,
+    /// Of the first and last byte of each.
+    ends: u64,
+}
+
+impl Noted {
+    /// Of all chunks of a buffer, as it is now.
+    fn of(buffer: &Buffer<'_>, len: u64) -> Self {
+        let mut noted = Noted::default();
+        noted.add(buffer, len);
+        noted
+    }
+
+    fn add(&mut self, buffer: &Buffer<'_>, len: u64) {
+        for (offset, valid) in buffer.chunk_list(&(0..len)) {
+            let first = u64::from(buffer.byte(offset));
+            let last = u64::from(buffer.byte(offset + valid - 1));
+            self.bytes += valid;
+            self.chunks += 1;
+            self.ends = (self.ends.wrapping_mul(31)).wrapping_add(first * 7 + last);
+        }
+    }
+}
+
+impl fmt::Display for Noted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Noted {
+            bytes,
+            chunks,
+            ends,
+        } = self;
+        write!(
+            f,
+            "{bytes} bytes in {chunks} chunks with the ends {ends:#x}"
+        )
     }
 }

@@ -31,7 +31,8 @@ enum Value {
     Ring(RingMode),
     Mode(Mode),
     Sleepable(bool),
-    Kind(Which, BufferType),
+    /// Whether it lies in the pages of a block request, too.
+    Kind(Which, BufferType, bool),
     Offset(Which, u64),
     Split(Which, Split),
     Pages(Which, PageKind),
@@ -91,13 +92,20 @@ const SPLITS: [Split; 14] = [
     Split::Overlap(255),
 ];
 
-/// The buffers that this build can make.
-pub const KINDS: [BufferType; 5] = [
-    BufferType::User,
-    BufferType::Fixed,
-    BufferType::Vec,
-    BufferType::RegVec,
-    BufferType::Arena,
+/// Bytes of the longest buffer that lies in one block request, whatever is
+/// around it.
+pub const LARGEST_OF_KERNEL: u64 = 3 << 20;
+
+/// The types of buffers, the arena, and what lies in the pages of a block
+/// request.
+const KINDS: [(BufferType, bool); 7] = [
+    (BufferType::User, false),
+    (BufferType::Fixed, false),
+    (BufferType::Vec, false),
+    (BufferType::RegVec, false),
+    (BufferType::Arena, false),
+    (BufferType::Kfixed, true),
+    (BufferType::RegVec, true),
 ];
 
 /// The groups of programs that are varied together.
@@ -162,6 +170,25 @@ pub fn is_fault(transfer: &Transfer) -> bool {
 
 /// Whether everything about it goes together.
 pub fn is_possible(transfer: &Transfer) -> bool {
+    let sides = [(Which::From, transfer.from), (Which::To, transfer.to)];
+    let unknown = |(which, side): (Which, Option<Side>)| {
+        side.is_some_and(|side| {
+            let overlaps = matches!(side.split, Split::Overlap(_));
+            let known = KINDS.contains(&(side.kind, side.is_kernel()));
+            !known || overlaps && which == Which::To
+        })
+    };
+    let values = values(transfer);
+    let pairs = values
+        .iter()
+        .flat_map(|a| values.iter().map(move |b| (*a, *b)));
+    transfer.len <= MAX_REQUEST
+        && !sides.into_iter().any(unknown)
+        && !pairs.into_iter().any(|(a, b)| excludes(a, b))
+}
+
+/// What a request has of each axis.
+fn values(transfer: &Transfer) -> Vec<Value> {
     let mut values = vec![
         Value::Work(transfer.work),
         Value::Len(transfer.len),
@@ -171,22 +198,20 @@ pub fn is_possible(transfer: &Transfer) -> bool {
     ];
     for (which, side) in [(Which::From, transfer.from), (Which::To, transfer.to)] {
         let Some(side) = side else { continue };
+        let pages = match side.pages {
+            // Goes with the kind.
+            PageKind::Kernel => PageKind::Base,
+            pages => pages,
+        };
         values.extend([
-            Value::Kind(which, side.kind),
+            Value::Kind(which, side.kind, side.is_kernel()),
             Value::Offset(which, side.offset),
             Value::Split(which, side.split),
-            Value::Pages(which, side.pages),
+            Value::Pages(which, pages),
             Value::State(which, side.state),
         ]);
-        let overlaps = matches!(side.split, Split::Overlap(_));
-        if !KINDS.contains(&side.kind) || overlaps && which == Which::To {
-            return false;
-        }
     }
-    let pairs = values
-        .iter()
-        .flat_map(|a| values.iter().map(move |b| (*a, *b)));
-    transfer.len <= MAX_REQUEST && !pairs.into_iter().any(|(a, b)| excludes(a, b))
+    values
 }
 
 fn without_repeats(all: Vec<Transfer>) -> Vec<Transfer> {
@@ -225,12 +250,13 @@ fn axes(works: &[Work], set: Set, machine: Machine, faults: bool) -> Vec<Vec<Val
         ],
         false => RingMode::ALL,
     };
-    let pages: &[PageKind] = match (faults, quick) {
-        (true, _) => &[PageKind::Base],
-        (_, true) => &[PageKind::Base, PageKind::Thp],
-        _ if !machine.huge_pages => &[PageKind::Base, PageKind::Thp],
-        _ => &[PageKind::Base, PageKind::Thp, PageKind::Huge],
-    };
+    let pages = PageKind::ALL.into_iter().filter(|pages| match pages {
+        PageKind::Base => true,
+        PageKind::Thp => !faults,
+        PageKind::Huge => !faults && !quick && machine.huge_pages,
+        // Goes with the kind.
+        PageKind::Kernel => false,
+    });
     let mut axes: Vec<Vec<Value>> = vec![
         works.iter().map(|work| Value::Work(*work)).collect(),
         lengths.into_iter().map(Value::Len).collect(),
@@ -250,13 +276,16 @@ fn axes(works: &[Work], set: Set, machine: Machine, faults: bool) -> Vec<Vec<Val
             // What is written last would depend on the order of the chunks.
             which == Which::From || !matches!(split, Split::Overlap(_))
         });
+        let kinds = KINDS.iter().filter(|(_, kernel)| machine.ublk || !kernel);
         axes.extend([
-            KINDS.iter().map(|kind| Value::Kind(which, *kind)).collect(),
+            kinds
+                .map(|(kind, kernel)| Value::Kind(which, *kind, *kernel))
+                .collect(),
             offsets.iter().map(|at| Value::Offset(which, *at)).collect(),
             splits.map(|split| Value::Split(which, *split)).collect(),
             pages
-                .iter()
-                .map(|kind| Value::Pages(which, *kind))
+                .clone()
+                .map(|kind| Value::Pages(which, kind))
                 .collect(),
             states(which, faults, quick)
                 .iter()
@@ -329,10 +358,21 @@ fn apply(transfer: &mut Option<Transfer>, value: Value) {
         Value::Ring(ring) => transfer.ring = ring,
         Value::Mode(mode) => transfer.mode = mode,
         Value::Sleepable(sleepable) => transfer.sleepable = sleepable,
-        Value::Kind(which, kind) => set(which, &|side| side.kind = kind),
+        Value::Kind(which, kind, kernel) => set(which, &|side| {
+            side.kind = kind;
+            side.pages = match (kernel, side.is_kernel()) {
+                (true, _) => PageKind::Kernel,
+                (false, true) => PageKind::Base,
+                (false, false) => side.pages,
+            };
+        }),
         Value::Offset(which, offset) => set(which, &|side| side.offset = offset),
         Value::Split(which, split) => set(which, &|side| side.split = split),
-        Value::Pages(which, pages) => set(which, &|side| side.pages = pages),
+        Value::Pages(which, pages) => set(which, &|side| {
+            if !side.is_kernel() {
+                side.pages = pages;
+            }
+        }),
         Value::State(which, state) => set(which, &|side| side.state = state),
     }
 }
@@ -343,16 +383,21 @@ fn excludes(a: Value, b: Value) -> bool {
         state == State::Hole || which == Which::To && state == State::ReadOnly
     };
     match (a, b) {
-        (Value::Kind(a, kind), Value::Split(b, split)) if a == b => {
-            let iovecs = matches!(kind, BufferType::Vec | BufferType::RegVec);
-            let empty = matches!(split, Split::Empty(_));
-            split != Split::One && !iovecs || kind == BufferType::RegVec && empty
+        (Value::Kind(a, kind, _), Value::Split(b, split)) if a == b => match (kind, split) {
+            (_, Split::One) | (BufferType::Vec, _) => false,
+            (BufferType::RegVec, _) => matches!(split, Split::Empty(_)),
+            (BufferType::Kfixed, _) => !matches!(split, Split::Ragged(_)),
+            _ => true,
+        },
+        (Value::Kind(a, kind, kernel), Value::Pages(b, pages)) if a == b => {
+            (kind == BufferType::Arena || kernel) && pages != PageKind::Base
         }
-        (Value::Kind(a, kind), Value::Pages(b, pages)) if a == b => {
-            kind == BufferType::Arena && pages != PageKind::Base
-        }
-        (Value::Kind(a, kind), Value::State(b, state)) if a == b => !has_state(kind, state),
-        (Value::Work(Work::List), Value::Kind(_, kind)) => kind == BufferType::Arena,
+        (Value::Kind(_, _, true), Value::Len(len)) => len > LARGEST_OF_KERNEL,
+        (Value::Kind(a, kind, kernel), Value::State(b, state)) if a == b => match kernel {
+            true => !matches!(state, State::Present | State::Revoked),
+            false => !has_state(kind, state),
+        },
+        (Value::Work(Work::List), Value::Kind(_, kind, _)) => kind == BufferType::Arena,
         (Value::Pages(a, pages), Value::State(b, state)) if a == b => {
             pages != PageKind::Base && state != State::Present
         }
@@ -413,8 +458,8 @@ fn far_too_much(value: Value) -> bool {
         Value::Ring(ring) => ring != RingMode::Plain,
         Value::Mode(mode) => mode != Mode::Inline,
         Value::Sleepable(sleepable) => !sleepable,
-        Value::Kind(Which::From, kind) => !matches!(kind, BufferType::RegVec | BufferType::User),
-        Value::Kind(Which::To, kind) => !matches!(kind, BufferType::Fixed | BufferType::Vec),
+        Value::Kind(Which::From, kind, _) => !matches!(kind, BufferType::RegVec | BufferType::User),
+        Value::Kind(Which::To, kind, _) => !matches!(kind, BufferType::Fixed | BufferType::Vec),
         Value::Offset(_, offset) => offset != 511,
         Value::Split(_, split) => !matches!(split, Split::One | Split::Ragged(1024)),
         Value::Pages(_, pages) => pages != PageKind::Base,
@@ -430,6 +475,7 @@ mod tests {
     const ALL: Machine = Machine {
         swap: true,
         huge_pages: true,
+        ublk: true,
     };
 
     #[test]
@@ -437,14 +483,7 @@ mod tests {
         for works in GROUPS {
             let axes = axes(works, Set::Default, ALL, false);
             let transfers = cover(axes.clone(), 1);
-            let holds = |transfer: &Transfer, value: Value| {
-                let mut changed = Some(*transfer);
-                if !matches!(value, Value::Work(_)) {
-                    apply(&mut changed, value);
-                    return changed == Some(*transfer);
-                }
-                value == Value::Work(transfer.work)
-            };
+            let holds = |transfer: &Transfer, value: Value| values(transfer).contains(&value);
             let space = Space {
                 sizes: axes.iter().map(Vec::len).collect(),
                 allowed: &|a, b| go_together(axes[a.0][a.1], axes[b.0][b.1]),
@@ -487,6 +526,11 @@ mod tests {
             "copy from=vec to=vec:split=overlap-3 len=4096",
             "copy from=vec:split=ragged-9 to=user len=8",
             "copy from=arena:state=absent to=user len=8",
+            "copy from=kfixed:pages=base to=user len=8",
+            "copy from=kfixed:split=equal-8 to=user len=8",
+            "copy from=kfixed:state=absent to=user len=8",
+            "copy from=fixed:pages=kernel to=user len=8",
+            "copy from=kfixed to=user len=4M",
             "copy from=user:state=hole to=user len=0",
             "fill-byte from=user len=8",
             "copy from=user to=user len=65M",

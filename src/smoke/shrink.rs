@@ -107,6 +107,10 @@ fn simpler_sides(side: &Side) -> Vec<Side> {
         Side {
             kind: BufferType::User,
             split: Split::One,
+            pages: match side.pages {
+                PageKind::Kernel => PageKind::Base,
+                pages => pages,
+            },
             ..*side
         },
     ];
@@ -154,6 +158,13 @@ mod tests {
         assert_eq!(
             shrunk(case, needs_two),
             "copy from=vec:split=equal-2 to=user len=2"
+        );
+        let needs_kernel = |t: &Transfer| t.to.is_some_and(|to| to.is_kernel());
+        let kernel = "copy from=kfixed:split=ragged-8,offset=511 \
+                      to=reg-vec:split=ragged-3,pages=kernel len=8193 ring=cqe32";
+        assert_eq!(
+            shrunk(kernel, needs_kernel),
+            "copy from=user to=reg-vec:pages=kernel len=0"
         );
         let needs_async = |t: &Transfer| t.mode == Mode::Async && t.len > 4096;
         assert_eq!(

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Which program works on which buffers, at a glance.
 
-use super::case::{Transfer, Work};
-use super::shapes::KINDS;
+use super::case::{Side, Transfer, Work};
 use super::{Case, Kind, Outcome};
 use crate::spec::BufferType;
 
-/// One line of the table: a name, and what became of its cases by type.
-type Line = (String, Vec<(BufferType, bool)>);
+/// The types of buffers; `kernel` is REG_VEC over a block request's pages.
+const COLUMNS: [&str; 7] = [
+    "user", "fixed", "vec", "kfixed", "reg-vec", "kernel", "arena",
+];
+
+/// One line of the table: a name, and what became of its cases by column.
+type Line = (String, Vec<(&'static str, bool)>);
 
 /// Fills itself case by case.
 #[derive(Debug, Default)]
@@ -44,7 +48,7 @@ impl Table {
         let mut all = Vec::new();
         for (group, lines) in &mut self.parts {
             lines.sort_by_key(|(name, _)| order(name));
-            let heads: Vec<String> = KINDS.iter().map(|kind| format!(" {kind:<8}")).collect();
+            let heads: Vec<String> = COLUMNS.iter().map(|name| format!(" {name:<8}")).collect();
             all.push(String::new());
             all.push(
                 format!("{group:<12}{}", heads.concat())
@@ -52,9 +56,9 @@ impl Table {
                     .to_string(),
             );
             for (name, cells) in lines {
-                let cells: Vec<String> = KINDS
+                let cells: Vec<String> = COLUMNS
                     .iter()
-                    .map(|kind| format!(" {:<8}", text(cells, *kind)))
+                    .map(|name| format!(" {:<8}", text(cells, name)))
                     .collect();
                 all.push(
                     format!("{name:<12}{}", cells.concat())
@@ -69,29 +73,36 @@ impl Table {
 
 /// As the buffer types and the programs are listed elsewhere.
 fn order(name: &str) -> usize {
-    let kinds = KINDS.iter().map(|kind| format!("{kind} to"));
+    let sources = COLUMNS.iter().map(|column| format!("{column} to"));
     let works = Work::ALL.iter().map(|work| work.name().to_string());
-    kinds
+    sources
         .chain(works)
         .position(|known| known == name)
         .unwrap_or(usize::MAX)
 }
 
 /// Where a case stands: the line's name, and the column.
-fn cell(transfer: &Transfer) -> Option<(String, BufferType)> {
+fn cell(transfer: &Transfer) -> Option<(String, &'static str)> {
     match (transfer.from, transfer.to) {
-        (Some(from), Some(to)) => Some((format!("{} to", from.kind), to.kind)),
+        (Some(from), Some(to)) => Some((format!("{} to", column(&from)), column(&to))),
         (Some(side), None) | (None, Some(side)) => {
-            Some((transfer.work.name().to_string(), side.kind))
+            Some((transfer.work.name().to_string(), column(&side)))
         }
         (None, None) => None,
     }
 }
 
-fn text(cells: &[(BufferType, bool)], kind: BufferType) -> &'static str {
+fn column(side: &Side) -> &'static str {
+    match (side.kind, side.is_kernel()) {
+        (BufferType::RegVec, true) => "kernel",
+        (kind, _) => kind.name(),
+    }
+}
+
+fn text(cells: &[(&'static str, bool)], column: &str) -> &'static str {
     let cells: Vec<bool> = cells
         .iter()
-        .filter(|(column, _)| *column == kind)
+        .filter(|(name, _)| *name == column)
         .map(|(_, passed)| *passed)
         .collect();
     match cells.as_slice() {
@@ -118,15 +129,15 @@ mod tests {
         let lines = table.lines();
         assert_eq!(
             lines[1],
-            "copy         user     fixed    vec      reg-vec  arena"
+            "copy         user     fixed    vec      kfixed   reg-vec  kernel   arena"
         );
         assert_eq!(
             lines[2],
-            "user to      -        -        FAIL     -        -"
+            "user to      -        -        FAIL     -        -        -        -"
         );
         assert_eq!(
             lines[3],
-            "vec to       ok       -        -        -        -"
+            "vec to       ok       -        -        -        -        -        -"
         );
     }
 }

@@ -3,17 +3,20 @@
 //! what it must.
 
 use std::fs::File;
+use std::path::PathBuf;
 
 use super::Stop;
-use super::bench::{self, Bench, Entry, Session};
-use super::case::{Mode, Pattern, Side, State, Transfer, Work};
+use super::bench::{self, Bench, Borrowing, Entry, Session};
+use super::case::{Mode, Pattern, Side, Split, State, Transfer, Work};
 use super::place::{Holder, enter, first_difference, lay_out, leave};
 use super::programs::{CHUNKS, Family, Programs};
 use super::shapes::is_fault;
 use crate::buffer::{Buffer, View};
 use crate::errno::res_text;
+use crate::error::Failure;
+use crate::kernel_buffer::{Direction, Expected, Lent};
 use crate::layout::Random;
-use crate::memory::Region;
+use crate::memory::{Memory, Region};
 use crate::oracle::{Digest, Fill};
 use crate::registration::Table;
 use crate::request::{Chunk, Request, stage_name};
@@ -22,8 +25,11 @@ use crate::spec::BufferType;
 /// A side while its request runs.
 struct Placed<'m> {
     name: &'static str,
+    is_source: bool,
     side: Side,
     file: Option<&'m File>,
+    /// The file of memory that a client has, too.
+    shared: Option<PathBuf>,
     buffer: Buffer<'m>,
     view: View,
 }
@@ -99,6 +105,10 @@ fn run_once(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<Option<
     let op = operation(transfer);
     let id = session.id(bench.loaded, family, transfer.sleepable, &op)?;
     let (entries, target) = entries(transfer.mode, bench.entry(id, slot, 0));
+    let lent = bench.lend(
+        &session,
+        placed().map(|placed| borrowing(transfer, placed, seed)),
+    )?;
     let results = session.run(&entries, bench.patience(transfer.len));
     for placed in placed() {
         leave(&placed.side, &placed.buffer)?;
@@ -109,6 +119,7 @@ fn run_once(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<Option<
     let mut wrong = Vec::new();
     let result = results[target];
     if result == Some(-libc::EAGAIN) && !transfer.sleepable {
+        return_loan(lent, &mut wrong)?;
         return Ok(result);
     }
     let failed = is_fault(transfer);
@@ -146,15 +157,54 @@ fn run_once(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<Option<
             }
         }
     }
-    if wrong.is_empty() {
-        return Ok(result);
-    }
-    if !failed && transfer.work != Work::List {
+    if !wrong.is_empty() && !failed && transfer.work != Work::List {
         for placed in placed() {
             wrong.extend(diagnose(bench, &session, placed, slot));
         }
     }
-    Err(Stop::Fail(wrong.join("; ")))
+    return_loan(lent, &mut wrong)?;
+    match wrong.is_empty() {
+        true => Ok(result),
+        false => Err(Stop::Fail(wrong.join("; "))),
+    }
+}
+
+/// What the client of a side that is the kernel's has to find in it.
+fn borrowing<'b, 'm>(transfer: &Transfer, placed: &'b Placed<'m>, seed: u64) -> Borrowing<'b, 'm> {
+    // Bytes that lie in two segments are those of the last one, and of a
+    // destination that failed nothing is known.
+    let overlap = |side: Side| matches!(side.split, Split::Overlap(_));
+    let unknown = transfer.from.is_some_and(overlap) || is_fault(transfer);
+    let untouched = |side: Side| side.state == State::Untouched;
+    let expected = match transfer.work {
+        Work::Fill(_) => Expected::Fill(fill_of(transfer.work, seed)),
+        _ if transfer.from.is_some_and(untouched) => Expected::Fill(Fill::Byte(0)),
+        _ => Expected::Pattern(seed),
+    };
+    Borrowing {
+        buffer: &placed.buffer,
+        memory: placed.shared.clone(),
+        direction: match placed.is_source {
+            true => Direction::Write,
+            false => Direction::Read,
+        },
+        expected: (!unknown).then_some(expected),
+    }
+}
+
+/// Gives back what was lent, and notes what the client finds wrong.
+pub(crate) fn return_loan(lent: Option<Lent<'_>>, wrong: &mut Vec<String>) -> Result<(), Stop> {
+    match lent.map_or(Ok(()), Lent::give_back) {
+        Ok(()) => Ok(()),
+        Err(Failure::Mismatch(what)) => {
+            wrong.push(what);
+            Ok(())
+        }
+        Err(failure) => {
+            wrong.push(failure.to_string());
+            Err(Stop::Stuck(wrong.join("; ")))
+        }
+    }
 }
 
 pub(crate) fn family(work: Work) -> Family {
@@ -215,6 +265,7 @@ fn place<'m>(
         return Ok(None);
     };
     let layout = layout.clone();
+    let shared = memory.as_ref().and_then(Memory::path);
     let region = match memory {
         Some(memory) => memory.region(),
         None => {
@@ -234,8 +285,10 @@ fn place<'m>(
     let view = buffer.view(&(0..buffer.len()))?;
     Ok(Some(Placed {
         name,
+        is_source: content.is_some(),
         side: *side,
         file: file.as_ref(),
+        shared,
         buffer,
         view,
     }))
@@ -425,7 +478,9 @@ fn diagnose(
     placed: &Placed<'_>,
     slot: u64,
 ) -> Option<String> {
-    if placed.side.kind == BufferType::Arena {
+    // The chunks are listed by a program that reads.
+    let unreadable = placed.side.is_kernel() && !placed.is_source;
+    if placed.side.kind == BufferType::Arena || unreadable {
         return None;
     }
     let _chunks = bench.lock_chunks().ok()?;
