@@ -465,7 +465,7 @@ fn check(bench: &Bench<'_>, entry: &Entry, write: bool) -> Result<(), Stop> {
 }
 
 /// The result of one request over a description, and where it came from.
-fn attempt(
+pub(super) fn attempt(
     bench: &Bench<'_>,
     session: &Session,
     descriptor: Descriptor,

@@ -13,6 +13,7 @@ pub(crate) mod bench;
 mod callbacks;
 pub mod case;
 mod errno_table;
+mod kernel_errno;
 pub mod kmsg;
 mod machine;
 pub mod pairwise;
@@ -290,6 +291,7 @@ fn all(plan: &Plan) -> Vec<Case> {
         .map(Case::transfer)
         .chain(several::cases(plan.set, plan.machine, plan.seed))
         .chain(errno_table::cases())
+        .chain(kernel_errno::cases(plan.machine))
         .chain(refusals::cases())
         .chain(attach::cases())
         .chain(callbacks::cases(plan.set))
