@@ -69,6 +69,16 @@ impl GlobalArgs {
         Ok(())
     }
 
+    /// The kernel flags as they are given again, each behind a blank.
+    pub fn kernel_flags(&self) -> String {
+        let flag = |flag: &Override| match flag {
+            Override::Opcode(opcode) => format!(" --kernel-flag opcode={opcode}"),
+            Override::SetupFlag(flag) => format!(" --kernel-flag setup-flag={flag:#x}"),
+            Override::WithoutKfuncs => " --kernel-flag kfuncs=off".to_string(),
+        };
+        self.kernel_flag.iter().map(flag).collect()
+    }
+
     pub fn overrides(&self) -> Overrides {
         let mut overrides = Overrides::default();
         for flag in &self.kernel_flag {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::Stop;
 use super::callbacks::Customs;
-use super::case::RingMode;
+use super::case::{RingMode, Variant};
 use super::programs::{Family, Programs};
 use crate::buffer::Buffer;
 use crate::error::Failure;
@@ -42,13 +42,16 @@ pub const SKIP: u8 = 1 << 6;
 pub struct Loaded {
     pub kernel: Kernel,
     pub value: ValueType,
-    families: Vec<(Family, bool, Programs)>,
+    families: Vec<(Family, Variant, Programs)>,
     /// Whether callbacks may sleep on this kernel.
     pub sleepable: bool,
 }
 
 impl Loaded {
-    pub fn new(kernel: Kernel, families: &[(Family, bool)]) -> Result<Self, Failure> {
+    pub fn new<V: Into<Variant> + Copy>(
+        kernel: Kernel,
+        families: &[(Family, V)],
+    ) -> Result<Self, Failure> {
         // Found by trying, once for all processes.
         crate::program::setup_flag(&kernel)?;
         let mut loaded = Loaded {
@@ -57,31 +60,50 @@ impl Loaded {
             families: Vec::new(),
             sleepable: true,
         };
-        for (family, sleepable) in families {
-            if *sleepable && loaded.sleepable {
-                match Programs::load(*family, true) {
-                    Ok(programs) => {
-                        loaded.families.push((*family, true, programs));
-                        continue;
-                    }
-                    Err(_) => loaded.sleepable = false,
-                }
-            }
-            if !loaded.families.iter().any(|(f, s, _)| f == family && !s) {
-                let programs = Programs::load(*family, false)?;
-                loaded.families.push((*family, false, programs));
+        let wanted = |variants: &[(Family, V)]| -> Vec<(Family, Variant)> {
+            variants.iter().map(|(f, v)| (*f, (*v).into())).collect()
+        };
+        let wanted = wanted(families);
+        if wanted.iter().any(|(_, variant)| variant.sleeps()) {
+            // One of the objects says whether callbacks may.
+            let chunks = Programs::load(Family::Chunks, Variant::Sleepable);
+            loaded.sleepable = chunks.is_ok();
+            let chunks = chunks.map(|chunks| (Family::Chunks, Variant::Sleepable, chunks));
+            loaded.families.extend(chunks);
+        }
+        for (family, variant) in wanted {
+            let variant = loaded.variant(variant);
+            if loaded.find(family, variant).is_none() {
+                let programs = Programs::load(family, variant)?;
+                loaded.families.push((family, variant, programs));
             }
         }
         Ok(loaded)
     }
 
+    /// What runs where callbacks may not sleep.
+    pub fn variant(&self, variant: impl Into<Variant>) -> Variant {
+        let variant = variant.into();
+        match self.sleepable {
+            true if self.kernel.overrides.without_kfuncs && variant.sleeps() => {
+                Variant::WithoutKfuncs
+            }
+            true => variant,
+            false => Variant::NonSleepable,
+        }
+    }
+
+    fn find(&self, family: Family, variant: Variant) -> Option<&Programs> {
+        let mut found = self.families.iter();
+        let found = found.find(|(f, v, _)| *f == family && *v == variant);
+        found.map(|(.., programs)| programs)
+    }
+
     /// The programs of a family; those that cannot sleep where the kernel
     /// takes no others.
-    pub fn programs(&self, family: Family, sleepable: bool) -> &Programs {
-        let wanted = sleepable && self.sleepable;
-        let mut found = self.families.iter();
-        let found = found.find(|(f, s, _)| *f == family && *s == wanted);
-        &found.expect("every family that a case needs is loaded").2
+    pub fn programs(&self, family: Family, variant: impl Into<Variant>) -> &Programs {
+        let found = self.find(family, self.variant(variant));
+        found.expect("every family that a case needs is loaded")
     }
 }
 
@@ -119,8 +141,8 @@ impl Entry {
     }
 }
 
-/// Family, whether sleepable, and name.
-type Operation = (Family, bool, String);
+/// Family, variant, and name.
+type Operation = (Family, Variant, String);
 
 /// A ring, and what is attached to it.
 pub struct Session {
@@ -145,10 +167,11 @@ impl Session {
         &self,
         loaded: &Loaded,
         family: Family,
-        sleepable: bool,
+        variant: impl Into<Variant>,
         op: &str,
     ) -> Result<u32, Failure> {
-        let key = (family, sleepable && loaded.sleepable, op.to_string());
+        let variant = loaded.variant(variant);
+        let key = (family, variant, op.to_string());
         let mut attached = self.attached.borrow_mut();
         if let Some(id) = attached.iter().position(|(name, _)| *name == key) {
             return Ok(id as u32);
@@ -157,7 +180,7 @@ impl Session {
             // Every id is taken: make room for this one.
             attached.clear();
         }
-        let programs = loaded.programs(family, sleepable);
+        let programs = loaded.programs(family, variant);
         let id = attached.len();
         let ops = Ops {
             id: id as u16,
@@ -263,7 +286,7 @@ fn missing(entries: &[Entry], results: &[Option<i32>]) -> Vec<usize> {
 pub struct Share<'l> {
     pub slots: Range<u64>,
     /// Of each family's arena.
-    pub arenas: RefCell<HashMap<(Family, bool), Region<'l>>>,
+    pub arenas: RefCell<HashMap<(Family, Variant), Region<'l>>>,
     /// Locked by whoever has chunks written down.
     pub chunks: File,
     /// How many times longer than usual a request may take.
@@ -409,12 +432,16 @@ impl<'l> Bench<'l> {
     }
 
     /// Where this bench's buffers in the arena go.
-    pub fn arena(&self, family: Family, sleepable: bool) -> Result<Option<Arena<'_, 'l>>, Failure> {
+    pub fn arena(
+        &self,
+        family: Family,
+        variant: Variant,
+    ) -> Result<Option<Arena<'_, 'l>>, Failure> {
         let Some(share) = &self.share else {
-            let memory = self.loaded.programs(family, sleepable).map_arena()?;
+            let memory = self.loaded.programs(family, variant).map_arena()?;
             return Ok(memory.map(Arena::Whole));
         };
-        let key = (family, sleepable && self.loaded.sleepable);
+        let key = (family, self.loaded.variant(variant));
         let part = RefMut::filter_map(share.arenas.borrow_mut(), |all| all.get_mut(&key));
         Ok(part.ok().map(Arena::Part))
     }

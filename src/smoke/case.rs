@@ -96,6 +96,32 @@ pub enum RingMode {
     Cqe32,
 }
 
+/// Which of a family's programs runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Variant {
+    /// May sleep, where the kernel lets programs do so.
+    Sleepable,
+    NonSleepable,
+    /// May sleep, and does without the kfuncs that a kernel need not have:
+    /// with dynptrs alone, as on a kernel of the posted interface.
+    WithoutKfuncs,
+}
+
+impl Variant {
+    pub fn sleeps(self) -> bool {
+        self != Variant::NonSleepable
+    }
+}
+
+impl From<bool> for Variant {
+    fn from(sleepable: bool) -> Self {
+        match sleepable {
+            true => Variant::Sleepable,
+            false => Variant::NonSleepable,
+        }
+    }
+}
+
 /// One request over one or two buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Transfer {
@@ -105,7 +131,7 @@ pub struct Transfer {
     pub len: u64,
     pub ring: RingMode,
     pub mode: Mode,
-    pub sleepable: bool,
+    pub variant: Variant,
 }
 
 impl Work {
@@ -294,7 +320,7 @@ impl Transfer {
             len: 4096,
             ring: RingMode::Plain,
             mode: Mode::Inline,
-            sleepable: true,
+            variant: Variant::Sleepable,
         }
     }
 
@@ -379,10 +405,11 @@ impl fmt::Display for Transfer {
         if self.mode != Mode::Inline {
             write!(f, " mode={}", self.mode.name())?;
         }
-        if !self.sleepable {
-            f.write_str(" non-sleepable")?;
-        }
-        Ok(())
+        f.write_str(match self.variant {
+            Variant::Sleepable => "",
+            Variant::NonSleepable => " non-sleepable",
+            Variant::WithoutKfuncs => " without-kfuncs",
+        })
     }
 }
 
@@ -408,10 +435,12 @@ impl FromStr for Transfer {
                 }
                 Some(("ring", ring)) => transfer.ring = ring.parse()?,
                 Some(("mode", mode)) => transfer.mode = mode.parse()?,
-                None if word == "non-sleepable" => transfer.sleepable = false,
+                None if word == "non-sleepable" => transfer.variant = Variant::NonSleepable,
+                None if word == "without-kfuncs" => transfer.variant = Variant::WithoutKfuncs,
                 _ => {
                     return Err(format!(
-                        "{word:?} is none of from=, to=, len=, ring=, mode=, non-sleepable"
+                        "{word:?} is none of from=, to=, len=, ring=, mode=, non-sleepable, \
+                         without-kfuncs"
                     ));
                 }
             }

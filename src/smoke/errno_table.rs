@@ -2,8 +2,8 @@
 //! Descriptions of buffers that must be refused, each with its errno, and next
 //! to them those that must be taken.
 
-use super::bench::{Bench, Session, patience};
-use super::case::RingMode;
+use super::bench::{ASYNC, Bench, Session, patience};
+use super::case::{Mode, RingMode};
 use super::programs::Family;
 use super::{Case, Stop};
 use crate::errno::res_text;
@@ -405,23 +405,31 @@ const AS_GOOD: &[(&str, i32)] = &[
     ("reg-vec, wraps", -EOVERFLOW),
 ];
 
-/// Every entry read, and written.
+/// Every entry read, and written; and in a worker, which takes the ring's lock
+/// for the import and has to give it back whatever comes of that.
 pub fn cases() -> Vec<Case> {
     const FAMILIES: &[Family] = &[Family::Checksum, Family::Fill];
     let mut cases = Vec::new();
-    for write in [false, true] {
-        for entry in TABLE {
+    for (number, entry) in TABLE.iter().enumerate() {
+        for (write, mode) in [
+            (false, Mode::Inline),
+            (true, Mode::Inline),
+            (number % 2 == 0, Mode::Async),
+        ] {
             let verb = if write { "write" } else { "read" };
-            let name = format!("{verb} {}", entry.name);
-            cases.push(Case::check("errno", name, FAMILIES, move |bench| {
-                check(bench, entry, write)
+            let mut name = format!("{verb} {}", entry.name);
+            if mode == Mode::Async {
+                name += " in a worker";
+            }
+            cases.push(Case::in_mode("errno", name, FAMILIES, mode, move |bench| {
+                check(bench, entry, write, mode)
             }));
         }
     }
     cases
 }
 
-fn check(bench: &Bench<'_>, entry: &Entry, write: bool) -> Result<(), Stop> {
+fn check(bench: &Bench<'_>, entry: &Entry, write: bool, mode: Mode) -> Result<(), Stop> {
     let mut memory = Memory::anonymous(LEN as usize, PageKind::Base)?;
     // A page, and one that is as good as unmapped.
     let mut edge = Memory::anonymous(2 * PAGE as usize, PageKind::Base)?;
@@ -451,7 +459,7 @@ fn check(bench: &Bench<'_>, entry: &Entry, write: bool) -> Result<(), Stop> {
             false => iovecs.as_ptr() as u64,
         },
     };
-    let got = attempt(bench, &session, descriptor, write)?;
+    let got = attempt(bench, &session, descriptor, write, mode)?;
     if got.0 != entry.expected && !AS_GOOD.contains(&(entry.name, got.0)) {
         return Err(Stop::Fail(format!(
             "{}: res is {}{}, expected {}",
@@ -470,6 +478,7 @@ pub(super) fn attempt(
     session: &Session,
     descriptor: Descriptor,
     write: bool,
+    mode: Mode,
 ) -> Result<(i32, String), Stop> {
     let (family, op) = match write {
         true => (Family::Fill, "fill_byte"),
@@ -483,7 +492,11 @@ pub(super) fn attempt(
         false => request.from = descriptor,
     }
     requests.set(0, request);
-    let results = session.run(&[bench.entry(id, 0, 0)], patience(0))?;
+    let flags = match mode {
+        Mode::Async => ASYNC,
+        _ => 0,
+    };
+    let results = session.run(&[bench.entry(id, 0, flags)], patience(0))?;
     let after = requests.get(0);
     let stage = match after.error {
         0 => String::new(),

@@ -3,7 +3,7 @@
 //! request: which must be refused, each with its errno, and which taken.
 
 use super::bench::{Bench, Borrowing};
-use super::case::RingMode;
+use super::case::{Mode, RingMode};
 use super::errno_table::attempt;
 use super::programs::Family;
 use super::transfer::return_loan;
@@ -229,15 +229,26 @@ pub fn cases(machine: Machine) -> Vec<Case> {
         for (entry, write) in entries.chain(AGAINST.iter().map(|entry| (entry, !forth))) {
             let verb = if write { "write" } else { "read" };
             let name = format!("{verb} kernel's {}", entry.name);
-            cases.push(Case::check("errno", name, FAMILIES, move |bench| {
-                check(bench, entry, direction, write)
+            // In a worker every other one.
+            let mode = match cases.len() % 2 {
+                0 => Mode::Inline,
+                _ => Mode::Async,
+            };
+            cases.push(Case::in_mode("errno", name, FAMILIES, mode, move |bench| {
+                check(bench, entry, direction, write, mode)
             }));
         }
     }
     cases
 }
 
-fn check(bench: &Bench<'_>, entry: &Entry, direction: Direction, write: bool) -> Result<(), Stop> {
+fn check(
+    bench: &Bench<'_>,
+    entry: &Entry,
+    direction: Direction,
+    write: bool,
+    mode: Mode,
+) -> Result<(), Stop> {
     let shape = Shape {
         kind: BufferType::Kfixed,
         segments: vec![LEN],
@@ -280,7 +291,7 @@ fn check(bench: &Bench<'_>, entry: &Entry, direction: Direction, write: bool) ->
             expected: None,
         }],
     )?;
-    let (result, stage) = attempt(bench, &session, descriptor, write)?;
+    let (result, stage) = attempt(bench, &session, descriptor, write, mode)?;
     let mut wrong = Vec::new();
     if ![entry.expected, entry.or].contains(&result) {
         wrong.push(format!(

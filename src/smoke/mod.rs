@@ -31,6 +31,7 @@ pub(crate) mod transfer;
 pub(crate) mod verifier;
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +39,9 @@ use crate::cli::Format;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::kernel::Kernel;
+use crate::stress::leftovers::{self, Present};
 use bench::{Bench, Loaded};
-use case::{Mode, Transfer};
+use case::{Mode, Transfer, Variant};
 use kmsg::KernelLog;
 pub use machine::Machine;
 use programs::Family;
@@ -104,8 +106,8 @@ type Named = (&'static str, fn(&Bench<'_>) -> Result<(), Stop>);
 #[derive(Clone)]
 pub enum Kind {
     Transfer(Transfer),
-    /// With the families that it needs.
-    Check(Rc<Check>, &'static [Family]),
+    /// With the families that it needs, and how its request is submitted.
+    Check(Rc<Check>, &'static [Family], Mode),
     /// What this machine cannot try, and why.
     Untried(&'static str),
 }
@@ -120,6 +122,15 @@ pub struct Plan {
     /// This case alone, in its words.
     pub only: Option<String>,
     pub machine: Machine,
+    /// The arguments that say what this kernel has: with a blank before each.
+    pub flags: String,
+}
+
+impl Plan {
+    /// Whether all cases of its set are run.
+    fn is_whole(&self) -> bool {
+        self.filters.is_empty() && self.only.is_none()
+    }
 }
 
 impl Case {
@@ -144,17 +155,33 @@ impl Case {
         Case {
             group,
             name: name.into(),
-            kind: Kind::Check(Rc::new(run), families),
+            kind: Kind::Check(Rc::new(run), families, Mode::Inline),
+        }
+    }
+
+    /// One whose request is submitted in a mode.
+    fn in_mode(
+        group: &'static str,
+        name: impl Into<String>,
+        families: &'static [Family],
+        mode: Mode,
+        run: impl Fn(&Bench<'_>) -> Result<(), Stop> + 'static,
+    ) -> Self {
+        Case {
+            kind: Kind::Check(Rc::new(run), families, mode),
+            ..Case::check(group, name, families, |_| Ok(()))
         }
     }
 
     /// Whether its iterators are made by a worker, which has to take the
     /// ring's lock for them.
     fn iterates_in_worker(&self) -> bool {
-        match &self.kind {
-            Kind::Transfer(transfer) => matches!(transfer.mode, Mode::Async | Mode::Drain),
-            _ => false,
-        }
+        let mode = match &self.kind {
+            Kind::Transfer(transfer) => transfer.mode,
+            Kind::Check(.., mode) => *mode,
+            Kind::Untried(_) => Mode::Inline,
+        };
+        matches!(mode, Mode::Async | Mode::Drain)
     }
 
     /// As it is listed, and as `--filter` and `--case` name it.
@@ -178,21 +205,26 @@ pub fn run(
     quiet: bool,
 ) -> Result<(), Failure> {
     let interrupt = Interrupt::catch()?;
-    let mut printer = Printer::new(format, quiet, plan.seed, cases.len())?;
+    let before = Present::look();
     let log = KernelLog::open();
+    let log_is_read = log.is_some();
     let _huge_pages = plan.machine.reserve_huge_pages();
-    let mut families: Vec<(Family, bool)> = cases.iter().flat_map(families).collect();
+    let mut families: Vec<(Family, Variant)> = cases.iter().flat_map(families).collect();
     families.sort_unstable();
     families.dedup();
     let loaded = Loaded::new(kernel, &families)?;
+    let whole = plan.is_whole();
+    let more = usize::from(whole) + usize::from(!log_is_read);
+    let mut printer = Printer::new(format, quiet, plan.seed, cases.len() + more)?;
     let mut runner = Runner {
         loaded: &loaded,
         log,
         interrupt,
         seed: plan.seed,
+        thorough: plan.set == Set::Full,
     };
     let mut shrunk = 0;
-    runner.run(cases, &mut |runner, index, mut done| {
+    let ran = runner.run(cases, &mut |runner, index, mut done| {
         let case = &cases[index];
         let mut shown = case.clone();
         if let (Outcome::Fail(why), None) = (&done.outcome, &done.log)
@@ -205,7 +237,27 @@ pub fn run(
         let repeat = matches!(done.outcome, Outcome::Fail(_)).then(|| repeat(&shown, plan));
         printer.case(case, &done, repeat.as_deref())?;
         Ok(true)
-    })?;
+    });
+    let mut log = runner.log.take();
+    drop(runner);
+    drop(loaded);
+    // Also where the run ended early: what processes that were killed left.
+    let cleaned = crate::ublk::cleanup();
+    ran?;
+    cleaned?;
+    if !log_is_read {
+        let why = "the kernel's log cannot be read (/dev/kmsg is for root)";
+        printer.case(&last("kernel log"), &Done::skipped(why), None)?;
+    }
+    let done = ended(&before, log.as_mut(), plan.set)?;
+    match (whole, &done.outcome) {
+        (true, _) => printer.case(&last("what is left when all has ended"), &done, None)?,
+        (false, Outcome::Fail(why)) => {
+            printer.end()?;
+            return Err(Failure::mismatch(format!("smoke: at the end: {why}")));
+        }
+        (false, _) => {}
+    }
     let count = printer.end()?;
     match (count.passed, count.failed) {
         (0, 0) => Err(Failure::missing(["what the cases need: all were skipped"])),
@@ -217,10 +269,39 @@ pub fn run(
     }
 }
 
-fn families(case: &Case) -> Vec<(Family, bool)> {
+/// A case that no other can be run after.
+fn last(name: &str) -> Case {
+    Case::check("end", name, &[], |_| Ok(()))
+}
+
+/// Looks at what is left of the run, and at what the kernel has to say of its
+/// end.
+fn ended(before: &Present, log: Option<&mut KernelLog>, set: Set) -> Result<Done, Failure> {
+    let start = Instant::now();
+    let mut wrong = leftovers::left_since(before)?;
+    if set == Set::Full {
+        wrong.extend(resources::leaks());
+    }
+    let log = log.and_then(KernelLog::trouble);
+    let said = log.as_ref().and_then(|log| log.lines().next());
+    wrong.extend(said.map(|line| format!("the kernel says: {line}")));
+    Ok(Done {
+        outcome: match wrong.is_empty() {
+            true => Outcome::Pass,
+            false => Outcome::Fail(wrong.join("; ")),
+        },
+        took: start.elapsed(),
+        log,
+    })
+}
+
+fn families(case: &Case) -> Vec<(Family, Variant)> {
     match &case.kind {
         Kind::Transfer(transfer) => transfer::families(transfer).to_vec(),
-        Kind::Check(_, families) => families.iter().map(|family| (*family, true)).collect(),
+        Kind::Check(_, families, _) => {
+            let sleepable = |family: &Family| (*family, Variant::Sleepable);
+            families.iter().map(sleepable).collect()
+        }
         Kind::Untried(_) => Vec::new(),
     }
 }
@@ -253,7 +334,8 @@ fn simplest(
 /// The command that shows it again.
 fn repeat(case: &Case, plan: &Plan) -> String {
     format!(
-        "uringbpf smoke --seed {} --case '{}'",
+        "uringbpf{} smoke --seed {} --case '{}'",
+        plan.flags,
         plan.seed,
         case.title()
     )
@@ -303,12 +385,20 @@ fn all(plan: &Plan) -> Vec<Case> {
 
 fn only(plan: &Plan, words: &str) -> Result<Case, Failure> {
     let words = words.strip_prefix("fault: ").unwrap_or(words);
-    let named = all(plan).into_iter().find(|case| case.title() == words);
-    if let Some(case) = named {
-        return Ok(case);
+    let transfer = words.parse().map(Case::transfer);
+    if transfer.is_ok() || plan.set == Set::Full {
+        return transfer.map_err(|error| Failure::usage(format!("--case: {error}")));
     }
-    words
-        .parse()
-        .map(Case::transfer)
-        .map_err(|error| Failure::usage(format!("--case: {error}")))
+    // A name says nothing of the set that it is in.
+    for set in [Set::Quick, Set::Default] {
+        let plan = Plan {
+            set,
+            ..plan.clone()
+        };
+        let named = all(&plan).into_iter().find(|case| case.title() == words);
+        if let Some(case) = named {
+            return Ok(case);
+        }
+    }
+    transfer.map_err(|error| Failure::usage(format!("--case: {error}")))
 }

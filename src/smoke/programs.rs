@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use libbpf_rs::{MapCore, Object, ObjectBuilder};
 
+use super::case::Variant;
 use crate::bpf_log;
 use crate::crc32c_table;
 use crate::error::Failure;
@@ -77,7 +78,8 @@ pub struct Programs {
 impl Programs {
     /// Loads every program of the family. Sleepable callbacks that the kernel
     /// does not take are a failure.
-    pub fn load(family: Family, sleepable: bool) -> Result<Self, Failure> {
+    pub fn load(family: Family, variant: impl Into<Variant>) -> Result<Self, Failure> {
+        let variant = variant.into();
         bpf_log::clear();
         let wrong = |error: libbpf_rs::Error| refused(family.name(), &error);
         let mut open = ObjectBuilder::default()
@@ -93,10 +95,14 @@ impl Programs {
                     let value = map.initial_value_mut().expect("the section has a value");
                     value[..table.len()].copy_from_slice(&table);
                 }
+                ".rodata.kfuncs" if variant == Variant::WithoutKfuncs => {
+                    let value = map.initial_value_mut().expect("the section has a value");
+                    value.fill(1);
+                }
                 _ => {}
             }
         }
-        if sleepable {
+        if variant.sleeps() {
             for mut program in open.progs_mut() {
                 if program.name().to_string_lossy().ends_with("_issue") {
                     program.set_flags(BPF_F_SLEEPABLE);

@@ -40,7 +40,6 @@ pub struct Printer {
     total: Count,
     /// Reasons for skips, and how many cases each skipped.
     skips: Vec<(String, usize)>,
-    failures: Vec<String>,
     table: Table,
     start: Instant,
 }
@@ -58,7 +57,6 @@ impl Printer {
             group: None,
             total: Count::default(),
             skips: Vec::new(),
-            failures: Vec::new(),
             table: Table::default(),
             start: Instant::now(),
         })
@@ -84,12 +82,11 @@ impl Printer {
             }
         }
         match self.format {
-            Format::Human => {
-                if let Outcome::Fail(why) = &done.outcome {
-                    self.failures.push(in_full(case, why, done, repeat));
-                }
-                Ok(())
-            }
+            // At once: the next case may take the machine along.
+            Format::Human => match &done.outcome {
+                Outcome::Fail(why) => print(in_full(case, why, done, repeat)),
+                _ => Ok(()),
+            },
             Format::Ktap => print(ktap(self.number, case, done, repeat)),
             Format::Json => print(json_line(case, done, repeat)),
         }
@@ -112,9 +109,6 @@ impl Printer {
             count.failed,
             took.as_secs_f64()
         ))?;
-        for failure in self.failures.drain(..) {
-            print(&failure)?;
-        }
         Ok(())
     }
 

@@ -79,6 +79,68 @@ pub fn pins() -> Option<u64> {
     acquired.checked_sub(number_in(&text, "nr_foll_pin_released")?)
 }
 
+/// What a process holds, and what is pinned by all.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    pins: Option<u64>,
+    /// KiB, of this process.
+    pinned: u64,
+    locked: u64,
+}
+
+impl Held {
+    pub fn look() -> Self {
+        let status = |key| number("/proc/self/status", key).unwrap_or(0);
+        Held {
+            pins: pins(),
+            pinned: status("VmPin"),
+            locked: status("VmLck"),
+        }
+    }
+
+    /// Fails where more is held than at this look, for longer than what a
+    /// request leaves behind for a moment.
+    pub fn compare(&self) -> Result<(), Stop> {
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let now = Held::look();
+            let grown = [
+                (
+                    "pins of user pages",
+                    now.pins.unwrap_or(0),
+                    self.pins.unwrap_or(0),
+                ),
+                ("KiB of VmPin", now.pinned, self.pinned),
+                ("KiB of VmLck", now.locked, self.locked),
+            ];
+            let more = grown.into_iter().find(|(_, now, before)| now > before);
+            match more {
+                None => return Ok(()),
+                Some((what, now, before)) if Instant::now() > until => {
+                    return Err(Stop::Fail(format!(
+                        "{} more {what} after the case than before",
+                        now - before
+                    )));
+                }
+                Some(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+}
+
+/// What kmemleak finds, where the kernel has it.
+pub fn leaks() -> Option<String> {
+    const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+    // It reports what is unreferenced in a scan and at least five seconds old.
+    fs::write(KMEMLEAK, "scan").ok()?;
+    std::thread::sleep(Duration::from_secs(6));
+    fs::write(KMEMLEAK, "scan").ok()?;
+    let report = fs::read_to_string(KMEMLEAK).ok()?;
+    let first = report.lines().next()?;
+    let count = report.matches("unreferenced object").count();
+    Some(format!("kmemleak finds {count} objects: {first}"))
+}
+
 fn pinned_pages(bench: &Bench<'_>) -> Result<(), Stop> {
     const LEN: usize = 256 * 4096;
     let Some(before) = pins() else {

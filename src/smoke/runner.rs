@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bench::{Bench, DepotCell, Loaded};
 use super::kmsg::KernelLog;
+use super::resources::Held;
 use super::{Case, Kind, Outcome, Stop, transfer};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
@@ -19,6 +20,8 @@ use crate::interrupt::Interrupt;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Cases that hang before the others are left out.
 const HUNG: usize = 8;
+/// A case that took longer, and its process along, hung.
+const SLOW: Duration = Duration::from_secs(2);
 /// A killed process that is not gone by then hangs in the kernel.
 const DEATH: Duration = Duration::from_secs(5);
 
@@ -29,6 +32,16 @@ pub struct Done {
     pub took: Duration,
     /// The kernel's own words, when it had any.
     pub log: Option<String>,
+}
+
+impl Done {
+    pub fn skipped(why: &str) -> Self {
+        Done {
+            outcome: Outcome::Skip(why.to_string()),
+            took: Duration::ZERO,
+            log: None,
+        }
+    }
 }
 
 /// What a child tells of a case: how it ended, after how many microseconds,
@@ -52,6 +65,8 @@ pub struct Runner<'l> {
     pub log: Option<KernelLog>,
     pub interrupt: Interrupt,
     pub seed: u64,
+    /// What a case holds is looked at before and after it.
+    pub thorough: bool,
 }
 
 impl Runner<'_> {
@@ -75,8 +90,7 @@ impl Runner<'_> {
                 }
                 return Ok(());
             }
-            let mut child =
-                Child::fork(|pipe| serve(self.loaded, &cases[next..], self.seed, pipe))?;
+            let mut child = Child::fork(|pipe| self.serve(&cases[next..], pipe))?;
             let mut alive = true;
             while alive && next < cases.len() {
                 self.interrupt.check()?;
@@ -84,10 +98,12 @@ impl Runner<'_> {
                     true => LEAVE_OUT,
                     false => GO,
                 };
+                let start = Instant::now();
                 let ended = match child.run_next(word, LIMIT) {
                     Some(Ended(outcome, micros, goes_on)) => {
                         alive = goes_on;
-                        hung += usize::from(!goes_on);
+                        // Not what ended its process at once: that costs no time.
+                        hung += usize::from(!goes_on && start.elapsed() > SLOW);
                         (outcome, Duration::from_micros(micros))
                     }
                     None => {
@@ -136,51 +152,67 @@ impl Runner<'_> {
     }
 }
 
-/// The child's side: runs the cases until one leaves it unusable.
-fn serve(loaded: &Loaded, cases: &[Case], seed: u64, mut parent: UnixStream) {
-    std::panic::set_hook(Box::new(|_| {}));
-    let depot = DepotCell::new();
-    let bench = Bench::new(loaded, &depot);
-    for case in cases {
-        let mut word = [0];
-        if parent.read_exact(&mut word).is_err() {
-            return;
-        }
-        let start = Instant::now();
-        let run = || match word == [LEAVE_OUT] {
-            true => Err(Stop::Skip(
-                "defect D1 can take the machine down, a case before showed it".into(),
-            )),
-            false => execute(&bench, case, seed),
-        };
-        let result = std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
-            let text = text.unwrap_or_default();
-            Err(Stop::Stuck(format!("the test itself panicked: {text}")))
-        });
-        let stuck = matches!(result, Err(Stop::Stuck(_)));
-        let outcome = match result {
-            Ok(()) => Outcome::Pass,
-            Err(Stop::Fail(what) | Stop::Stuck(what)) => Outcome::Fail(what),
-            Err(Stop::Skip(why)) => Outcome::Skip(why),
-        };
-        let micros = start.elapsed().as_micros() as u64;
-        let ended = Ended(outcome, micros, !stuck);
-        let mut line = serde_json::to_vec(&ended).unwrap_or_default();
-        line.push(b'\n');
-        if parent.write_all(&line).is_err() || stuck {
-            return;
+impl Runner<'_> {
+    /// The child's side: runs the cases until one leaves it unusable.
+    fn serve(&self, cases: &[Case], mut parent: UnixStream) {
+        std::panic::set_hook(Box::new(|_| {}));
+        let depot = DepotCell::new();
+        let bench = Bench::new(self.loaded, &depot);
+        for case in cases {
+            let mut word = [0];
+            if parent.read_exact(&mut word).is_err() {
+                return;
+            }
+            let start = Instant::now();
+            let run = || match word == [LEAVE_OUT] {
+                true => Err(Stop::Skip(
+                    "defect D1 can take the machine down, a case before showed it".into(),
+                )),
+                false if self.thorough => {
+                    let before = Held::look();
+                    execute(&bench, case, self.seed)?;
+                    before.compare()
+                }
+                false => execute(&bench, case, self.seed),
+            };
+            let result = std::panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text =
+                    text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+                let text = text.unwrap_or_default();
+                Err(Stop::Stuck(format!("the test itself panicked: {text}")))
+            });
+            let stuck = matches!(result, Err(Stop::Stuck(_)));
+            let outcome = match result {
+                Ok(()) => Outcome::Pass,
+                Err(Stop::Fail(what) | Stop::Stuck(what)) => Outcome::Fail(what),
+                Err(Stop::Skip(why)) => Outcome::Skip(why),
+            };
+            let micros = start.elapsed().as_micros() as u64;
+            let ended = Ended(outcome, micros, !stuck);
+            let mut line = serde_json::to_vec(&ended).unwrap_or_default();
+            line.push(b'\n');
+            if parent.write_all(&line).is_err() || stuck {
+                return;
+            }
         }
     }
 }
 
 fn execute(bench: &Bench<'_>, case: &Case, seed: u64) -> Result<(), Stop> {
     match &case.kind {
-        Kind::Transfer(what) => transfer::run(bench, what, seed),
-        Kind::Check(check, _) => check(bench),
+        // Each its own places and bytes, which its name and the seed repeat.
+        Kind::Transfer(what) => transfer::run(bench, what, seed ^ hash(&case.title())),
+        Kind::Check(check, ..) => check(bench),
         Kind::Untried(why) => Err(Stop::Skip(why.to_string())),
     }
+}
+
+/// FNV-1a: the same on every machine.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// A forked process, and the socket to it. Killed when dropped.

@@ -98,10 +98,11 @@ pub fn cases(set: Set, machine: Machine, seed: u64) -> Vec<Case> {
                     len: *len,
                     mode,
                 };
-                cases.push(Case::check(
+                cases.push(Case::in_mode(
                     "several",
                     name,
                     &[Family::Several],
+                    mode,
                     move |bench| check(bench, what, seed),
                 ));
             }

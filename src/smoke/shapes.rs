@@ -3,7 +3,7 @@
 //! go together.
 
 use super::Machine;
-use super::case::{Mode, Pattern, RingMode, Side, Split, State, Transfer, Work};
+use super::case::{Mode, Pattern, RingMode, Side, Split, State, Transfer, Variant, Work};
 use super::pairwise::Space;
 use crate::cli::Algorithm;
 use crate::spec::{BufferType, PageKind};
@@ -30,7 +30,7 @@ enum Value {
     Len(u64),
     Ring(RingMode),
     Mode(Mode),
-    Sleepable(bool),
+    Variant(Variant),
     /// Whether it lies in the pages of a block request, too.
     Kind(Which, BufferType, bool),
     Offset(Which, u64),
@@ -136,15 +136,15 @@ pub fn transfers(set: Set, machine: Machine, seed: u64) -> Vec<Transfer> {
             for ring in RingMode::ALL {
                 let mut axes = axes(works, set, machine, false);
                 fix(&mut axes, Value::Ring(*ring));
-                all.extend(cover(axes, seed ^ *ring as u64));
+                all.extend(cover(axes, set, seed ^ *ring as u64));
             }
             for mode in Mode::ALL {
                 let mut axes = axes(works, set, machine, false);
                 fix(&mut axes, Value::Mode(*mode));
-                all.extend(cover(axes, seed ^ 100 ^ *mode as u64));
+                all.extend(cover(axes, set, seed ^ 100 ^ *mode as u64));
             }
         } else {
-            all.extend(cover(axes(works, set, machine, false), seed));
+            all.extend(cover(axes(works, set, machine, false), set, seed));
         }
     }
     without_repeats(all)
@@ -156,6 +156,7 @@ pub fn faults(set: Set, machine: Machine, seed: u64) -> Vec<Transfer> {
     let all = works.flat_map(|(number, works)| {
         cover(
             axes(works, set, machine, true),
+            set,
             seed.wrapping_add(50 + number as u64),
         )
     });
@@ -194,7 +195,7 @@ fn values(transfer: &Transfer) -> Vec<Value> {
         Value::Len(transfer.len),
         Value::Ring(transfer.ring),
         Value::Mode(transfer.mode),
-        Value::Sleepable(transfer.sleepable),
+        Value::Variant(transfer.variant),
     ];
     for (which, side) in [(Which::From, transfer.from), (Which::To, transfer.to)] {
         let Some(side) = side else { continue };
@@ -231,7 +232,8 @@ fn fix(axes: &mut [Vec<Value>], value: Value) {
 
 fn axes(works: &[Work], set: Set, machine: Machine, faults: bool) -> Vec<Vec<Value>> {
     let quick = set == Set::Quick;
-    let (mut lengths, offsets, splits) = if quick || faults {
+    let faults_in_short = faults && set != Set::Full;
+    let (mut lengths, offsets, splits) = if quick || faults_in_short {
         let all: (&[u64], &[u64], &[Split]) = (&QUICK_LENGTHS, &QUICK_OFFSETS, &QUICK_SPLITS);
         (all.0.to_vec(), all.1, all.2)
     } else {
@@ -262,10 +264,10 @@ fn axes(works: &[Work], set: Set, machine: Machine, faults: bool) -> Vec<Vec<Val
         lengths.into_iter().map(Value::Len).collect(),
         rings.iter().map(|ring| Value::Ring(*ring)).collect(),
         Mode::ALL.iter().map(|mode| Value::Mode(*mode)).collect(),
-        match quick || faults {
-            true => vec![Value::Sleepable(true)],
-            false => vec![Value::Sleepable(true), Value::Sleepable(false)],
-        },
+        variants(works[0], quick, faults)
+            .iter()
+            .map(|variant| Value::Variant(*variant))
+            .collect(),
     ];
     let sides = [
         (Which::From, works[0].has_source()),
@@ -297,6 +299,20 @@ fn axes(works: &[Work], set: Set, machine: Machine, faults: bool) -> Vec<Vec<Val
     axes
 }
 
+fn variants(work: Work, quick: bool, faults: bool) -> &'static [Variant] {
+    match work {
+        // No kfunc stands for a list of chunks.
+        Work::List if quick || faults => &[Variant::Sleepable],
+        Work::List => &[Variant::Sleepable, Variant::NonSleepable],
+        _ if quick || faults => &[Variant::Sleepable, Variant::WithoutKfuncs],
+        _ => &[
+            Variant::Sleepable,
+            Variant::NonSleepable,
+            Variant::WithoutKfuncs,
+        ],
+    }
+}
+
 fn states(which: Which, faults: bool, quick: bool) -> &'static [State] {
     match (faults, which) {
         (true, Which::From) => &[State::Present, State::Hole],
@@ -323,10 +339,10 @@ fn states(which: Which, faults: bool, quick: bool) -> &'static [State] {
 }
 
 /// Rows of the axes in which every pair that can be is.
-fn cover(axes: Vec<Vec<Value>>, seed: u64) -> Vec<Transfer> {
+fn cover(axes: Vec<Vec<Value>>, set: Set, seed: u64) -> Vec<Transfer> {
     let space = Space {
         sizes: axes.iter().map(Vec::len).collect(),
-        allowed: &|a, b| go_together(axes[a.0][a.1], axes[b.0][b.1]),
+        allowed: &|a, b| go_together(set, axes[a.0][a.1], axes[b.0][b.1]),
     };
     let rows = space.cover(seed);
     rows.iter()
@@ -357,7 +373,7 @@ fn apply(transfer: &mut Option<Transfer>, value: Value) {
         Value::Len(len) => transfer.len = len,
         Value::Ring(ring) => transfer.ring = ring,
         Value::Mode(mode) => transfer.mode = mode,
-        Value::Sleepable(sleepable) => transfer.sleepable = sleepable,
+        Value::Variant(variant) => transfer.variant = variant,
         Value::Kind(which, kind, kernel) => set(which, &|side| {
             side.kind = kind;
             side.pages = match (kernel, side.is_kernel()) {
@@ -410,22 +426,26 @@ fn excludes(a: Value, b: Value) -> bool {
         }
         // Pages that are not there, and locks that somebody else holds, take
         // a program that can sleep.
-        (Value::Sleepable(false), Value::State(_, state)) => {
+        (Value::Variant(Variant::NonSleepable), Value::State(_, state)) => {
             !matches!(state, State::Present | State::Revoked)
         }
-        (Value::Sleepable(false), Value::Mode(mode)) => matches!(mode, Mode::Async | Mode::Drain),
+        (Value::Variant(Variant::WithoutKfuncs), Value::Work(work)) => work == Work::List,
         _ => false,
     }
 }
 
-/// What one row holds together: possible, and not too long for what it adds.
-fn go_together(a: Value, b: Value) -> bool {
+/// What one row holds together: possible, and, where time counts, not too long
+/// for what it adds.
+fn go_together(set: Set, a: Value, b: Value) -> bool {
+    if excludes(a, b) || excludes(b, a) {
+        return false;
+    }
     let long = |a: Value, b: Value| match a {
         Value::Len(len) if len >= VERY_LONG => too_much(b) || far_too_much(b),
         Value::Len(len) if len >= LONG => too_much(b),
         _ => false,
     };
-    !excludes(a, b) && !excludes(b, a) && !long(a, b) && !long(b, a)
+    set == Set::Full || !long(a, b) && !long(b, a)
 }
 
 fn has_state(kind: BufferType, state: State) -> bool {
@@ -457,7 +477,7 @@ fn far_too_much(value: Value) -> bool {
     match value {
         Value::Ring(ring) => ring != RingMode::Plain,
         Value::Mode(mode) => mode != Mode::Inline,
-        Value::Sleepable(sleepable) => !sleepable,
+        Value::Variant(variant) => variant != Variant::Sleepable,
         Value::Kind(Which::From, kind, _) => !matches!(kind, BufferType::RegVec | BufferType::User),
         Value::Kind(Which::To, kind, _) => !matches!(kind, BufferType::Fixed | BufferType::Vec),
         Value::Offset(_, offset) => offset != 511,
@@ -482,11 +502,11 @@ mod tests {
     fn every_pair_of_values_that_goes_together_is_in_the_default_set() {
         for works in GROUPS {
             let axes = axes(works, Set::Default, ALL, false);
-            let transfers = cover(axes.clone(), 1);
+            let transfers = cover(axes.clone(), Set::Default, 1);
             let holds = |transfer: &Transfer, value: Value| values(transfer).contains(&value);
             let space = Space {
                 sizes: axes.iter().map(Vec::len).collect(),
-                allowed: &|a, b| go_together(axes[a.0][a.1], axes[b.0][b.1]),
+                allowed: &|a, b| go_together(Set::Default, axes[a.0][a.1], axes[b.0][b.1]),
             };
             for b in 0..axes.len() {
                 for a in 0..b {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::case::{Mode, RingMode, Side, Split, State, Transfer};
+use super::case::{Mode, RingMode, Side, Split, State, Transfer, Variant};
 use super::shapes::is_possible;
 use crate::spec::{BufferType, PageKind};
 
@@ -51,7 +51,7 @@ fn simpler(transfer: &Transfer) -> Vec<Transfer> {
         ..*transfer
     });
     add(Transfer {
-        sleepable: true,
+        variant: Variant::Sleepable,
         ..*transfer
     });
     let from = transfer.from.map(|side| simpler_sides(&side));

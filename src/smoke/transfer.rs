@@ -4,10 +4,11 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Stop;
 use super::bench::{self, Bench, Borrowing, Entry, Session};
-use super::case::{Mode, Pattern, Side, Split, State, Transfer, Work};
+use super::case::{Mode, Pattern, Side, Split, State, Transfer, Variant, Work};
 use super::place::{Holder, enter, first_difference, lay_out, leave};
 use super::programs::{CHUNKS, Family, Programs};
 use super::shapes::is_fault;
@@ -34,17 +35,19 @@ struct Placed<'m> {
     view: View,
 }
 
-/// How often a request that may not sleep can find a page on the move.
-const ATTEMPTS: usize = 4;
+/// How often a request that may not sleep can find a page on the move, or in a
+/// worker the ring's lock with somebody else.
+const ATTEMPTS: usize = 64;
 
 pub fn run(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<(), Stop> {
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
         // The kernel's answer where it would have to sleep, as while a page is
         // being migrated: who submits such requests has to try again.
         let again = run_once(bench, transfer, seed)? == Some(-libc::EAGAIN);
-        if !again || transfer.sleepable {
+        if !again || transfer.variant.sleeps() {
             return Ok(());
         }
+        std::thread::sleep(Duration::from_millis(attempt as u64 / 8));
     }
     Err(Stop::Fail(format!(
         "res is -EAGAIN {ATTEMPTS} times in a row, with every page in memory"
@@ -59,7 +62,7 @@ fn run_once(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<Option<
     let to_index = 8 + random.below(8) as u16;
     let slot = bench.slot(&mut random);
     let family = family(transfer.work);
-    let programs = bench.loaded.programs(family, transfer.sleepable);
+    let programs = bench.loaded.programs(family, transfer.variant);
 
     // Declared in this order so that each goes before what it uses.
     let plan = |side: Option<Side>, index, seed| {
@@ -72,7 +75,7 @@ fn run_once(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<Option<
     let mut to = plan(transfer.to, to_index, seed.wrapping_add(1))?;
     let uses_arena = transfer.sides().any(|side| side.kind == BufferType::Arena);
     let mut arena = match uses_arena {
-        true => bench.arena(family, transfer.sleepable)?,
+        true => bench.arena(family, transfer.variant)?,
         false => None,
     };
     let mut rest = arena.as_mut().map(|arena| arena.region());
@@ -103,7 +106,7 @@ fn run_once(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<Option<
     };
     programs.requests().set(slot as usize, request);
     let op = operation(transfer);
-    let id = session.id(bench.loaded, family, transfer.sleepable, &op)?;
+    let id = session.id(bench.loaded, family, transfer.variant, &op)?;
     let (entries, target) = entries(transfer.mode, bench.entry(id, slot, 0));
     let lent = bench.lend(
         &session,
@@ -118,7 +121,7 @@ fn run_once(bench: &Bench<'_>, transfer: &Transfer, seed: u64) -> Result<Option<
 
     let mut wrong = Vec::new();
     let result = results[target];
-    if result == Some(-libc::EAGAIN) && !transfer.sleepable {
+    if result == Some(-libc::EAGAIN) && !transfer.variant.sleeps() {
         return_loan(lent, &mut wrong)?;
         return Ok(result);
     }
@@ -217,10 +220,10 @@ pub(crate) fn family(work: Work) -> Family {
 }
 
 /// The families that a case needs, with those that explain a failure.
-pub fn families(transfer: &Transfer) -> [(Family, bool); 2] {
+pub fn families(transfer: &Transfer) -> [(Family, Variant); 2] {
     [
-        (family(transfer.work), transfer.sleepable),
-        (Family::Chunks, true),
+        (family(transfer.work), transfer.variant),
+        (Family::Chunks, Variant::Sleepable),
     ]
 }
 

@@ -14,7 +14,7 @@ pub mod board;
 mod chaos;
 mod faults;
 mod kind;
-mod leftovers;
+pub(crate) mod leftovers;
 pub mod plan;
 mod process;
 pub mod summary;

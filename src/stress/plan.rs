@@ -247,7 +247,7 @@ fn transfer(work: Work, random: &mut Random) -> Action {
             ring: one_of(random, RingMode::ALL),
             mode: one_of(random, Mode::ALL),
             // Those that must not sleep are loaded for two families only.
-            sleepable: random.below(8) != 0 || matches!(work, Work::Fill(_) | Work::List),
+            variant: (random.below(8) != 0 || matches!(work, Work::Fill(_) | Work::List)).into(),
         };
         if is_possible(&transfer) {
             return Action::Transfer(transfer);

@@ -19,6 +19,7 @@ use crate::error::Failure;
 use crate::memory::{Memory, Region};
 use crate::smoke::Stop;
 use crate::smoke::bench::{Bench, Loaded, Share};
+use crate::smoke::case::Variant;
 use crate::smoke::programs::Family;
 use crate::smoke::transfer;
 
@@ -102,12 +103,12 @@ fn threads(
     let threads = stage.options.threads;
     let mut arenas = Vec::new();
     for (family, sleepable) in ARENAS {
-        let sleepable = sleepable && stage.loaded.sleepable;
-        if arenas.iter().any(|(key, _)| *key == (family, sleepable)) {
+        let variant = stage.loaded.variant(sleepable);
+        if arenas.iter().any(|(key, _)| *key == (family, variant)) {
             continue;
         }
-        let memory = stage.loaded.programs(family, sleepable).map_arena()?;
-        arenas.extend(memory.map(|memory| ((family, sleepable), memory)));
+        let memory = stage.loaded.programs(family, variant).map_arena()?;
+        arenas.extend(memory.map(|memory| ((family, variant), memory)));
     }
     let parts = split(&mut arenas, process * threads, threads);
     // A fork copies every descriptor of the process, so nothing is detached
@@ -128,10 +129,14 @@ fn threads(
     Ok(())
 }
 
-type Arenas<'m> = HashMap<(Family, bool), Region<'m>>;
+type Arenas<'m> = HashMap<(Family, Variant), Region<'m>>;
 
 /// The parts of each arena for threads `first` and following.
-fn split(arenas: &mut [((Family, bool), Memory)], first: usize, threads: usize) -> Vec<Arenas<'_>> {
+fn split(
+    arenas: &mut [((Family, Variant), Memory)],
+    first: usize,
+    threads: usize,
+) -> Vec<Arenas<'_>> {
     let mut parts: Vec<Arenas<'_>> = (0..threads).map(|_| HashMap::new()).collect();
     for (key, memory) in arenas {
         let (_, mut rest) = memory.region().split_at(first * ARENA_PART);
