@@ -41,11 +41,30 @@ fn lacking_of(effective: u64) -> Vec<&'static str> {
 /// What to tell somebody whose program was refused for want of permission.
 pub fn needed() -> String {
     let lacking = lacking();
-    if lacking.is_empty() {
-        return "all capabilities are there, so seccomp, a security module or lockdown forbids it"
-            .to_string();
+    match (lacking.is_empty(), lockdown()) {
+        (false, _) => format!("run as root, or with {}", lacking.join(", ")),
+        (true, Some(mode)) => format!(
+            "all capabilities are there, but the kernel is locked down ({mode}); or seccomp or \
+             a security module forbids it"
+        ),
+        (true, None) => {
+            "all capabilities are there, so seccomp, a security module or lockdown forbids it"
+                .to_string()
+        }
     }
-    format!("run as root, or with {}", lacking.join(", "))
+}
+
+/// How far the kernel is locked down, where it is and securityfs is mounted.
+pub fn lockdown() -> Option<String> {
+    let modes = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
+    lockdown_of(&modes)
+}
+
+/// The mode in force is in brackets: `none [integrity] confidentiality`.
+fn lockdown_of(modes: &str) -> Option<String> {
+    let (_, rest) = modes.split_once('[')?;
+    let (mode, _) = rest.split_once(']')?;
+    (mode != "none").then(|| mode.to_string())
 }
 
 /// Whether this process may make rings and load programs at all, for commands
@@ -81,6 +100,15 @@ pub fn ring_needed() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lockdown_is_what_stands_in_brackets() {
+        let of = |modes| lockdown_of(modes);
+        assert_eq!(of("[none] integrity confidentiality\n"), None);
+        let integrity = of("none [integrity] confidentiality\n");
+        assert_eq!(integrity.as_deref(), Some("integrity"));
+        assert_eq!(of(""), None);
+    }
 
     #[test]
     fn the_administrator_needs_neither_capability() {

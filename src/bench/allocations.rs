@@ -13,6 +13,7 @@ use crate::cli::Algorithm;
 use crate::error::Failure;
 use crate::kernel::Kernel;
 use crate::oracle::Fill;
+use crate::permission;
 use crate::spec::BufferType::{Arena, Fixed, RegVec, User, Vec as Vectored};
 use crate::sys;
 
@@ -99,8 +100,15 @@ impl Trace {
             )]));
         }
         let directory = instances.join(format!("uringbpf-{}", sys::thread_id()));
-        fs::create_dir(&directory)
-            .map_err(|error| Failure::io(format!("make {}", directory.display()), &error))?;
+        fs::create_dir(&directory).map_err(|error| {
+            let failure = Failure::io(format!("make {}", directory.display()), &error);
+            match permission::lockdown() {
+                Some(mode) => failure.next(format!(
+                    "the kernel is locked down ({mode}), which can forbid tracing"
+                )),
+                None => failure,
+            }
+        })?;
         let instance = Instance(directory);
         let switch = instance.0.join("tracing_on");
         let switch = File::options()

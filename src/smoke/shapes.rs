@@ -75,21 +75,28 @@ const QUICK_SPLITS: [Split; 6] = [
     Split::Empty(7),
     Split::Overlap(2),
 ];
-const SPLITS: [Split; 14] = [
+const SPLITS: [Split; 21] = [
     Split::One,
     Split::Equal(2),
+    Split::Equal(3),
     Split::Equal(8),
+    Split::Equal(255),
     Split::Equal(1024),
     Split::Ragged(2),
     Split::Ragged(3),
     Split::Ragged(8),
     Split::Ragged(255),
     Split::Ragged(1024),
+    Split::Empty(2),
     Split::Empty(3),
     Split::Empty(8),
+    Split::Empty(255),
     Split::Empty(1024),
     Split::Overlap(2),
+    Split::Overlap(3),
+    Split::Overlap(8),
     Split::Overlap(255),
+    Split::Overlap(1024),
 ];
 
 /// Bytes of the longest buffer that lies in one block request, whatever is
