@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-//! Numbers that the kernel tells in lines of a name and a value.
+//! What the kernel tells of itself and of this process in /proc.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use indicatif::HumanBytes;
 
@@ -38,6 +39,29 @@ pub fn require_memory(what: &str, bytes: u64) -> Result<(), Failure> {
 /// Bytes that can be had without taking them from anybody but the page cache.
 fn available_memory() -> Option<u64> {
     number("/proc/meminfo", "MemAvailable").map(|kib| kib << 10)
+}
+
+/// Whether the page is marked dirty itself; its page table entry does not count.
+pub fn is_dirty(address: u64) -> Result<bool, String> {
+    /// include/uapi/linux/kernel-page-flags.h
+    const KPF_DIRTY: u32 = 4;
+    /// Documentation/admin-guide/mm/pagemap.rst
+    const FRAME: u64 = (1 << 55) - 1;
+    let word = |path: &str, index: u64| {
+        let why = |error| format!("{path}: {error} (CONFIG_PROC_PAGE_MONITOR, and root, show it)");
+        let file = fs::File::open(path).map_err(why)?;
+        let mut word = [0; 8];
+        file.read_exact_at(&mut word, index * 8).map_err(why)?;
+        Ok::<_, String>(u64::from_ne_bytes(word))
+    };
+    let frame = word(
+        "/proc/self/pagemap",
+        address / crate::sys::page_size() as u64,
+    )? & FRAME;
+    if frame == 0 {
+        return Err("/proc/self/pagemap hides page frames: run as root".to_string());
+    }
+    Ok(word("/proc/kpageflags", frame)? & 1 << KPF_DIRTY != 0)
 }
 
 #[cfg(test)]

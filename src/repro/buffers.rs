@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Defects of the iterators over buffers: D1, D3, D8, D9, D10, X1.
 
-use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 
 use super::Verdict;
 use super::child::Attempt;
@@ -13,6 +11,7 @@ use crate::errno::res_text;
 use crate::error::Failure;
 use crate::kernel::Kernel;
 use crate::memory::{Memory, Protection};
+use crate::proc;
 use crate::registration::Table;
 use crate::request::{Descriptor, Trial};
 use crate::spec::PageKind;
@@ -203,7 +202,7 @@ pub fn forgets_dirty(kernel: &Kernel, attempt: &Attempt) -> Result<Verdict, Fail
     if region.bytes()[0] != 0 {
         return Ok(attempt.cannot_tell("a new file is not empty"));
     }
-    let before = match is_dirty(region.address()) {
+    let before = match proc::is_dirty(region.address()) {
         Ok(before) => before,
         Err(why) => return Ok(attempt.cannot_tell(why)),
     };
@@ -220,32 +219,12 @@ pub fn forgets_dirty(kernel: &Kernel, attempt: &Attempt) -> Result<Verdict, Fail
             outcome(&trial)
         )));
     }
-    Ok(match is_dirty(region.address()) {
+    Ok(match proc::is_dirty(region.address()) {
         Ok(true) => attempt.absent("a file's page is dirty after a program wrote it"),
         Ok(false) => attempt
             .present("a page of a file that a program wrote is still clean in /proc/kpageflags"),
         Err(why) => attempt.cannot_tell(why),
     })
-}
-
-/// Whether the page is marked dirty itself; its page table entry does not count.
-fn is_dirty(address: u64) -> Result<bool, String> {
-    /// include/uapi/linux/kernel-page-flags.h
-    const KPF_DIRTY: u32 = 4;
-    /// Documentation/admin-guide/mm/pagemap.rst
-    const FRAME: u64 = (1 << 55) - 1;
-    let word = |path: &str, index: u64| {
-        let why = |error| format!("{path}: {error} (CONFIG_PROC_PAGE_MONITOR, and root, show it)");
-        let file = fs::File::open(path).map_err(why)?;
-        let mut word = [0; 8];
-        file.read_exact_at(&mut word, index * 8).map_err(why)?;
-        Ok::<_, String>(u64::from_ne_bytes(word))
-    };
-    let frame = word("/proc/self/pagemap", address / PAGE as u64)? & FRAME;
-    if frame == 0 {
-        return Err("/proc/self/pagemap hides page frames: run as root".to_string());
-    }
-    Ok(word("/proc/kpageflags", frame)? & 1 << KPF_DIRTY != 0)
 }
 
 /// X1

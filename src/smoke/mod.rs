@@ -12,6 +12,7 @@ mod attach;
 pub(crate) mod bench;
 mod callbacks;
 pub mod case;
+mod dirty;
 mod errno_table;
 mod kernel_errno;
 pub mod kmsg;
@@ -379,6 +380,7 @@ fn all(plan: &Plan) -> Vec<Case> {
         .chain(callbacks::cases(plan.set))
         .chain(verifier::cases())
         .chain(resources::cases(plan.set))
+        .chain(dirty::cases())
         .chain(untried)
         .collect()
 }
