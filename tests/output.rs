@@ -107,3 +107,25 @@ fn a_dumb_terminal_and_one_without_colour_get_plain_text() {
         }
     }
 }
+
+/// Where nothing can be run a test harness still reads a plan: of no tests, and
+/// why.
+#[test]
+fn a_kernel_without_the_opcode_is_a_skipped_plan_in_ktap() {
+    let output = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
+        .args(["smoke", "--format", "ktap"])
+        .env("LC_ALL", "C")
+        .output()
+        .expect("the tool starts");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    if output.status.code() != Some(4) {
+        // This kernel has it.
+        assert!(stdout.starts_with("KTAP version 1\n1.."), "{output:?}");
+        return;
+    }
+    let mut lines = stdout.lines();
+    assert_eq!(lines.next(), Some("KTAP version 1"));
+    let plan = lines.next().unwrap_or_default();
+    assert!(plan.starts_with("1..0 # SKIP missing here: "), "{plan}");
+    assert_eq!(lines.next(), None);
+}
