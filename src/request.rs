@@ -146,6 +146,76 @@ pub const REFUSALS: [(&str, i32); 5] = [
     ("bpf_iter_uring_buf_new of an empty destination", 0),
 ];
 
+/// More of it, in the order of the results of `refuse`: over a buffer of so
+/// many bytes, what must come of each attempt, and whether it needs a kfunc
+/// that a kernel may be without.
+pub const fn attempts(len: i64) -> [(&'static str, i64, bool); 42] {
+    use libc::{E2BIG, EFAULT, EINVAL, EPERM};
+    const fn fails(what: &'static str, errno: i32) -> (&'static str, i64, bool) {
+        (what, -(errno as i64), false)
+    }
+    const fn chunk(what: &'static str, errno: i32) -> (&'static str, i64, bool) {
+        (what, -(errno as i64), true)
+    }
+    [
+        fails("bpf_iter_uring_buf_new of type 5", EINVAL),
+        ("bpf_iter_uring_buf_next after a failed new", 0, false),
+        fails("bpf_uring_buf_dynptr after a failed new", EINVAL),
+        fails("bpf_uring_buf_dynptr_rdwr after a failed new", EINVAL),
+        ("bpf_iter_uring_buf_error after a failed new", 0, false),
+        fails("a second iterator of type 5", EINVAL),
+        fails("a second iterator over slot 65535", EFAULT),
+        ("bytes of an iterator beside two that failed", len, false),
+        fails("bpf_dynptr_write to a source's read-only dynptr", EINVAL),
+        fails("bpf_dynptr_memset of a source's read-only dynptr", EINVAL),
+        fails("bpf_dynptr_copy to a source's read-only dynptr", EINVAL),
+        ("bpf_dynptr_data of a source's read-only dynptr", 0, false),
+        fails(
+            "bpf_dynptr_write to a destination's read-only dynptr",
+            EINVAL,
+        ),
+        fails(
+            "bpf_dynptr_memset of a destination's read-only dynptr",
+            EINVAL,
+        ),
+        fails(
+            "bpf_dynptr_copy to a destination's read-only dynptr",
+            EINVAL,
+        ),
+        (
+            "bpf_dynptr_data of a destination's read-only dynptr",
+            0,
+            false,
+        ),
+        fails("bpf_uring_buf_dynptr_rdwr before the first chunk", EINVAL),
+        ("chunks with a writable dynptr of another size", 0, false),
+        ("chunks with a read-only dynptr of another size", 0, false),
+        fails("bpf_uring_buf_dynptr behind the last chunk", EINVAL),
+        fails("bpf_uring_buf_dynptr_rdwr behind the last chunk", EINVAL),
+        chunk("bpf_uring_buf_copy of a chunk to itself", 0),
+        chunk("bpf_uring_buf_copy past the end of a chunk", E2BIG),
+        chunk("bpf_uring_buf_copy from past the end of a chunk", E2BIG),
+        chunk("bpf_uring_buf_copy of nothing behind a chunk", E2BIG),
+        chunk("bpf_uring_buf_copy of a range that wraps", E2BIG),
+        chunk("bpf_uring_buf_copy to a source", EPERM),
+        chunk("bpf_uring_buf_copy to no chunk", EINVAL),
+        chunk("bpf_uring_buf_copy from no chunk", EINVAL),
+        chunk("bpf_uring_buf_to_arena past the end of a chunk", E2BIG),
+        chunk("bpf_uring_buf_to_arena of a range that wraps", E2BIG),
+        chunk("bpf_uring_buf_to_arena of no chunk", EINVAL),
+        chunk("bpf_uring_buf_from_arena past the end of a chunk", E2BIG),
+        chunk("bpf_uring_buf_from_arena to a range that wraps", E2BIG),
+        chunk("bpf_uring_buf_from_arena to a source", EPERM),
+        chunk("bpf_uring_buf_from_arena to no chunk", EINVAL),
+        chunk("bpf_uring_buf_fill of a source", EPERM),
+        chunk("bpf_uring_buf_fill of no chunk", EINVAL),
+        ("bpf_uring_buf_crc32c of no chunk", CHUNK_MAX as i64, true),
+        chunk("bpf_uring_buf_xxh64 behind a chunk", E2BIG),
+        chunk("bpf_uring_buf_xxh64 with three lanes", EINVAL),
+        chunk("bpf_uring_buf_xxh64 of no chunk", EINVAL),
+    ]
+}
+
 /// `STAGE_BLOCK`: a block is not what was written to it.
 pub const STAGE_BLOCK: u32 = 11;
 

@@ -278,6 +278,48 @@ CALLBACK(bad_slice_end)
 	return byte ? 0 : -EIO;
 }
 
+/* What may be written is what bpf_dynptr_data hands out of a writable dynptr. */
+#define WRITE(name, at, before)						\
+CALLBACK(name)								\
+{									\
+	struct bpf_iter_uring_buf iter;					\
+	struct bpf_dynptr chunk;					\
+	USER_BUFFER(desc, data);					\
+	__u8 *bytes;							\
+									\
+	bpf_iter_uring_buf_new(&iter, data, &desc, ITER_DEST);		\
+	if (bpf_iter_uring_buf_next(&iter)) {				\
+		bpf_uring_buf_dynptr_rdwr(&iter, &chunk);		\
+		bytes = bpf_dynptr_data(&chunk, 0, 8);			\
+		before;							\
+		if (bytes)						\
+			*(volatile __u8 *)(bytes + (at)) = 1;		\
+	}								\
+	bpf_iter_uring_buf_destroy(&iter);				\
+	return 0;							\
+}
+
+WRITE(good_slice_write, 7, )
+WRITE(bad_data_end, 8, )
+WRITE(bad_data_next, 7, bpf_iter_uring_buf_next(&iter))
+
+CALLBACK(bad_data_destroy)
+{
+	struct bpf_iter_uring_buf iter;
+	struct bpf_dynptr chunk;
+	USER_BUFFER(desc, data);
+	__u8 *bytes;
+
+	bpf_iter_uring_buf_new(&iter, data, &desc, ITER_DEST);
+	bpf_iter_uring_buf_next(&iter);
+	bpf_uring_buf_dynptr_rdwr(&iter, &chunk);
+	bytes = bpf_dynptr_data(&chunk, 0, 8);
+	bpf_iter_uring_buf_destroy(&iter);
+	if (bytes)
+		*bytes = 1;
+	return 0;
+}
+
 CALLBACK(bad_slice_write)
 {
 	struct bpf_iter_uring_buf iter;
@@ -295,22 +337,179 @@ CALLBACK(bad_slice_write)
 	return 0;
 }
 
-/* The pdu, its last word and the one behind; and other members. */
-CALLBACK(good_pdu)
+/* The whole of it: most programs need no more than the pdu. */
+struct uring_bpf_data___all {
+	void *req_data;
+	const struct uring_bpf_ops *ops;
+	__u32 opf;
+	__u32 issue_flags;
+	unsigned int lock_depth;
+	__u8 pdu[36];
+} __attribute__((preserve_access_index));
+
+#define ALL(data)	((struct uring_bpf_data___all *)(data))
+
+/* The pdu: its first and last bytes, what is on its edges, what is outside. */
+#define PDU(name, type, at)						\
+CALLBACK(name)								\
+{									\
+	*(volatile type *)(data->pdu + (at)) = 1;			\
+	return 0;							\
+}
+
+PDU(good_pdu_first, __u32, 0)
+PDU(bad_pdu_before, __u32, -1)
+PDU(good_pdu, __u32, 32)
+PDU(bad_pdu, __u32, 36)
+PDU(good_pdu_last, __u64, 28)
+PDU(bad_pdu_over, __u64, 29)
+
+/* The other members, which may be read. */
+#define MEMBER(member)							\
+CALLBACK(good_##member)							\
+{									\
+	return *(volatile typeof(ALL(data)->member) *)&ALL(data)->member ? 0 : -EIO; \
+}									\
+CALLBACK(bad_##member)							\
+{									\
+	*(volatile typeof(ALL(data)->member) *)&ALL(data)->member = 0;	\
+	return 0;							\
+}
+
+MEMBER(req_data)
+MEMBER(ops)
+MEMBER(opf)
+MEMBER(issue_flags)
+MEMBER(lock_depth)
+
+/*
+ * Descriptors: a whole one, one that is too short, and pointers to none at all.
+ * They are in maps, where it is known what is behind them.
+ */
+struct {
+	__uint(type, MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u8[16]);
+} described SEC(".maps");
+
+struct {
+	__uint(type, MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u8[15]);
+} described_short SEC(".maps");
+
+#define DESCRIBED(name, map)						\
+CALLBACK(name)								\
+{									\
+	struct bpf_iter_uring_buf iter;					\
+	__u32 key = 0;							\
+	void *desc = bpf_map_lookup_elem(&map, &key);			\
+									\
+	if (!desc)							\
+		return -EIO;						\
+	bpf_iter_uring_buf_new(&iter, data, desc, ITER_SOURCE);		\
+	bpf_iter_uring_buf_destroy(&iter);				\
+	return 0;							\
+}
+
+DESCRIBED(good_descriptor, described)
+DESCRIBED(bad_descriptor_short, described_short)
+
+#define NO_DESCRIPTOR(name, desc)					\
+CALLBACK(name)								\
+{									\
+	struct bpf_iter_uring_buf iter;					\
+									\
+	bpf_iter_uring_buf_new(&iter, data, desc, ITER_SOURCE);		\
+	bpf_iter_uring_buf_destroy(&iter);				\
+	return 0;							\
+}
+
+NO_DESCRIPTOR(bad_descriptor_null, NULL)
+NO_DESCRIPTOR(bad_descriptor_number, (void *)*(__u64 *)data->pdu)
+
+/* Programs of other types, and callbacks of other struct_ops. */
+SEC("syscall")
+int good_syscall(void *ctx)
 {
-	*(__u32 *)(data->pdu + 32) = 1;
 	return 0;
 }
 
-CALLBACK(bad_pdu)
+SEC("syscall")
+int bad_syscall_new(void *ctx)
 {
-	*(volatile __u32 *)(data->pdu + 36) = 1;
+	struct bpf_iter_uring_buf iter;
+	struct io_bpf_buf_desc desc = {};
+
+	bpf_iter_uring_buf_new(&iter, ctx, &desc, ITER_SOURCE);
+	bpf_iter_uring_buf_destroy(&iter);
 	return 0;
 }
 
-CALLBACK(bad_opf)
+SEC("syscall")
+int bad_syscall_result(void *ctx)
 {
-	*(volatile __u32 *)&data->opf = 1;
+	uring_bpf_set_result(ctx, 1);
+	return 0;
+}
+
+SEC("tc")
+int good_tc(void *skb)
+{
+	return 0;
+}
+
+SEC("tc")
+int bad_tc_new(void *skb)
+{
+	struct bpf_iter_uring_buf iter;
+	struct io_bpf_buf_desc desc = {};
+
+	bpf_iter_uring_buf_new(&iter, skb, &desc, ITER_SOURCE);
+	bpf_iter_uring_buf_destroy(&iter);
+	return 0;
+}
+
+SEC("tc")
+int bad_tc_result(void *skb)
+{
+	uring_bpf_set_result(skb, 1);
+	return 0;
+}
+
+/* As in event_loop.bpf.c: the ring's other struct_ops. */
+struct iou_ctx;
+struct iou_loop_params;
+
+struct io_uring_bpf_ops {
+	int (*loop_step)(struct iou_ctx *ring, struct iou_loop_params *params);
+	__u32 ring_fd;
+};
+
+SEC("struct_ops")
+int BPF_PROG(good_loop, struct iou_ctx *ring, struct iou_loop_params *params)
+{
+	return 0;
+}
+
+SEC("struct_ops")
+int BPF_PROG(bad_loop_new, struct iou_ctx *ring, struct iou_loop_params *params)
+{
+	struct bpf_iter_uring_buf iter;
+	struct io_bpf_buf_desc desc = {};
+
+	bpf_iter_uring_buf_new(&iter, (void *)ring, &desc, ITER_SOURCE);
+	bpf_iter_uring_buf_destroy(&iter);
+	return 0;
+}
+
+SEC("struct_ops")
+int BPF_PROG(bad_loop_result, struct iou_ctx *ring,
+	     struct iou_loop_params *params)
+{
+	uring_bpf_set_result((void *)ring, 1);
 	return 0;
 }
 
@@ -369,7 +568,24 @@ ISSUE(good_dynptr_next) ISSUE(bad_dynptr_next) ISSUE(bad_dynptr_destroy)
 ISSUE(good_slice_next) ISSUE(bad_slice_next) ISSUE(bad_slice_destroy)
 ISSUE(good_valid) ISSUE(bad_valid) ISSUE(bad_valid_null)
 ISSUE(good_slice_end) ISSUE(bad_slice_end) ISSUE(bad_slice_write)
-ISSUE(good_pdu) ISSUE(bad_pdu) ISSUE(bad_opf)
+ISSUE(good_slice_write) ISSUE(bad_data_end)
+ISSUE(bad_data_next) ISSUE(bad_data_destroy)
+ISSUE(good_pdu_first) ISSUE(bad_pdu_before)
+ISSUE(good_pdu) ISSUE(bad_pdu)
+ISSUE(good_pdu_last) ISSUE(bad_pdu_over)
+ISSUE(good_req_data) ISSUE(bad_req_data)
+ISSUE(good_ops) ISSUE(bad_ops)
+ISSUE(good_opf) ISSUE(bad_opf)
+ISSUE(good_issue_flags) ISSUE(bad_issue_flags)
+ISSUE(good_lock_depth) ISSUE(bad_lock_depth)
+ISSUE(good_descriptor) ISSUE(bad_descriptor_short)
+ISSUE(bad_descriptor_null) ISSUE(bad_descriptor_number)
+
+#define LOOP(name)							\
+SEC(".struct_ops.link")							\
+struct io_uring_bpf_ops o_##name = { .loop_step = (void *)name };
+
+LOOP(good_loop) LOOP(bad_loop_new) LOOP(bad_loop_result)
 
 SEC(".struct_ops.link")
 struct uring_bpf_ops o_bad_iterator_prep = { .prep_fn = (void *)bad_iterator_prep };

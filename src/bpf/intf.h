@@ -99,6 +99,61 @@ enum refusal {
 };
 
 /*
+ * More of it, over request::from as a source and request::to as a destination,
+ * for `smoke` alone. Results are errnos, or as said.
+ */
+enum attempt {
+	/* an iterator that did not open */
+	TRY_UNOPENED_NEW,
+	TRY_UNOPENED_NEXT,		/* 1: a chunk */
+	TRY_UNOPENED_DYNPTR,
+	TRY_UNOPENED_RDWR,
+	TRY_UNOPENED_ERROR,
+	/* a second one that does not open, beside one that has */
+	TRY_SECOND_TYPE,
+	TRY_SECOND_SLOT,
+	TRY_FIRST_BYTES,		/* that the first one hands out all the same */
+	/* read-only dynptrs, written to, of a source and of a destination */
+	TRY_SOURCE_WRITE,
+	TRY_SOURCE_MEMSET,
+	TRY_SOURCE_COPY,
+	TRY_SOURCE_DATA,		/* 1: not NULL */
+	TRY_DEST_WRITE,
+	TRY_DEST_MEMSET,
+	TRY_DEST_COPY,
+	TRY_DEST_DATA,			/* 1: not NULL */
+	/* the chunks of a destination */
+	TRY_RDWR_NO_CHUNK,
+	TRY_RDWR_SIZE,			/* chunks with a dynptr of another size */
+	TRY_RDONLY_SIZE,
+	TRY_DYNPTR_AT_END,
+	TRY_RDWR_AT_END,
+	/* the kfuncs for whole chunks, where the kernel has them */
+	TRY_COPY,
+	TRY_COPY_TO_END,		/* a byte past the destination's chunk */
+	TRY_COPY_FROM_END,		/* and past the source's */
+	TRY_COPY_BEHIND,		/* no bytes, behind the chunk */
+	TRY_COPY_WRAPS,
+	TRY_COPY_TO_SOURCE,
+	TRY_COPY_TO_NONE,		/* no current chunk */
+	TRY_COPY_FROM_NONE,
+	TRY_TO_ARENA_END,
+	TRY_TO_ARENA_WRAPS,
+	TRY_TO_ARENA_NONE,
+	TRY_FROM_ARENA_END,
+	TRY_FROM_ARENA_WRAPS,
+	TRY_FROM_ARENA_SOURCE,
+	TRY_FROM_ARENA_NONE,
+	TRY_FILL_SOURCE,
+	TRY_FILL_NONE,
+	TRY_CRC32C_NONE,		/* the CRC that it is given */
+	TRY_XXH64_BEHIND,
+	TRY_XXH64_LANES,		/* three of them */
+	TRY_XXH64_NONE,
+	ATTEMPTS,
+};
+
+/*
  * What the callbacks of one request shall do, and what they saw. The program
  * counts; user space compares.
  */

@@ -21,8 +21,8 @@ use crate::ring::Ring;
 /// The kernel's own errnos, which must not get to io_uring's core.
 const EIOCBQUEUED: i32 = 529;
 const ERESTARTSYS: i32 = 512;
-/// The request's own 24 bits of `bpf_op_flags`.
-const FLAGS: u32 = 0xa5_5a_f1;
+/// The request's own 24 bits of `bpf_op_flags`: each is 1 in one of them.
+const FLAGS: [u32; 2] = [0xa5_5a_f1, 0x5a_a5_0e];
 /// Of the last call, behind the completion.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -44,6 +44,30 @@ const RETURNED: [i32; 17] = [
     1,
     4096,
     i32::MAX,
+];
+
+/// The others that [`normal`] has a rule for: these are not run in every way.
+const RETURNED_AT_THE_EDGE: [i32; 20] = [
+    -513,
+    -514,
+    -515,
+    -516,
+    -517,
+    -518,
+    -519,
+    -520,
+    -521,
+    -522,
+    -523,
+    -524,
+    -525,
+    -526,
+    -527,
+    -528,
+    -530,
+    -4096,
+    -65536,
+    i32::MIN,
 ];
 
 /// What a callback's return value becomes.
@@ -123,27 +147,26 @@ pub fn cases(set: Set) -> Vec<Case> {
         issue: 0,
         result: None,
     };
-    let mut told = Vec::new();
-    for returned in RETURNED {
+    let by = |returned: i32| {
         let text = match returned {
             i32::MAX => "i32::MAX".to_string(),
+            i32::MIN => "i32::MIN".to_string(),
             returned => res_text(returned),
         };
-        told.push((
-            format!("prep_fn {text}"),
-            Told {
-                prep: returned,
-                ..none
-            },
-        ));
-        told.push((
-            format!("issue_fn {text}"),
-            Told {
-                issue: returned,
-                ..none
-            },
-        ));
-    }
+        let prep = Told {
+            prep: returned,
+            ..none
+        };
+        let issue = Told {
+            issue: returned,
+            ..none
+        };
+        [
+            (format!("prep_fn {text}"), prep),
+            (format!("issue_fn {text}"), issue),
+        ]
+    };
+    let mut told: Vec<(String, Told)> = RETURNED.into_iter().flat_map(by).collect();
     for result in [
         0,
         1,
@@ -176,17 +199,40 @@ pub fn cases(set: Set) -> Vec<Case> {
         ],
     };
     let mut cases = Vec::new();
+    let mut add = |name: &str, told: Told, mode: Mode, ring: RingMode| {
+        let name = match ring {
+            RingMode::Plain => format!("{name} mode={}", mode.name()),
+            _ => format!("{name} mode={} ring={}", mode.name(), ring.name()),
+        };
+        let how = How {
+            mode,
+            ring,
+            flags: FLAGS[cases.len() % FLAGS.len()],
+        };
+        cases.push(Case::check(
+            "callbacks",
+            name,
+            &[Family::Callbacks],
+            move |bench| check(bench, told, how),
+        ));
+    };
     for mode in modes {
         for (name, told) in &told {
-            let (mode, told) = (*mode, *told);
-            let name = format!("{name} mode={}", mode.name());
-            cases.push(Case::check(
-                "callbacks",
-                name,
-                &[Family::Callbacks],
-                move |bench| check(bench, told, mode),
-            ));
+            add(name, *told, *mode, RingMode::Plain);
         }
+    }
+    let edge = RETURNED_AT_THE_EDGE.into_iter().flat_map(by);
+    for (name, told) in edge.clone() {
+        add(&name, told, Mode::Inline, RingMode::Plain);
+    }
+    // Of modes and rings every pair comes: their numbers share no divisor.
+    let others = RingMode::ALL
+        .iter()
+        .filter(|ring| **ring != RingMode::Plain);
+    let rings = others.cycle().zip(modes.iter().cycle());
+    for ((name, told), (ring, mode)) in told.into_iter().chain(edge).zip(rings) {
+        add(&name, told, Mode::Skip, RingMode::Plain);
+        add(&name, told, *mode, *ring);
     }
     for ring in RingMode::ALL {
         let name = format!("a cut chain ring={}", ring.name());
@@ -200,10 +246,20 @@ pub fn cases(set: Set) -> Vec<Case> {
     cases
 }
 
+/// How a request of a row is submitted.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    mode: Mode,
+    ring: RingMode,
+    flags: u32,
+}
+
 /// A ring of its own with the callbacks as id 6.
 struct Stage<'b, 'l> {
     bench: &'b Bench<'l>,
     map: MappedArray<Behaviour>,
+    /// The requests' own.
+    flags: u32,
     // Detached before the ring goes.
     _attached: crate::struct_ops::Attachment,
     session: Session,
@@ -212,7 +268,7 @@ struct Stage<'b, 'l> {
 const ID: u16 = 6;
 
 impl<'b, 'l> Stage<'b, 'l> {
-    fn new(bench: &'b Bench<'l>, ring: RingMode) -> Result<Self, Stop> {
+    fn new(bench: &'b Bench<'l>, ring: RingMode, flags: u32) -> Result<Self, Stop> {
         let ring = Ring::open(&bench.loaded.kernel, &ring.options(), 32)?;
         let programs = bench.loaded.programs(Family::Callbacks, true);
         let map = programs.array("behaviours", SLOTS)?;
@@ -221,6 +277,7 @@ impl<'b, 'l> Stage<'b, 'l> {
         Ok(Stage {
             bench,
             map: map.ok_or("the programs have no map of behaviours")?,
+            flags,
             _attached: attached
                 .map_err(|error| Stop::Fail(format!("attaching the callbacks: {error}")))?,
             session: Session::new(ring),
@@ -243,7 +300,7 @@ impl<'b, 'l> Stage<'b, 'l> {
     fn entry(&self, slot: u64, flags: u8) -> Entry {
         let entry = self.bench.entry(ID.into(), slot, flags);
         Entry {
-            op_flags: entry.op_flags | FLAGS,
+            op_flags: entry.op_flags | self.flags,
             ..entry
         }
     }
@@ -289,6 +346,19 @@ impl<'b, 'l> Stage<'b, 'l> {
         }
     }
 
+    /// Behind the last call there is nothing more to come.
+    fn check_completions(&self) -> Result<(), Stop> {
+        self.session.ring.submit_and_wait(0)?;
+        match self.session.ring.completion() {
+            None => Ok(()),
+            Some(late) => Err(Stop::Stuck(format!(
+                "a completion that nobody waits for any more: user_data {:#x}, res {}",
+                late.user_data,
+                res_text(late.result)
+            ))),
+        }
+    }
+
     /// Compares the calls with what they must be.
     fn check_calls(&self, slot: usize, end: End) -> Result<Vec<String>, Stop> {
         const NAMES: [&str; 4] = ["prep_fn", "issue_fn", "fail_fn", "cleanup_fn"];
@@ -307,7 +377,7 @@ impl<'b, 'l> Stage<'b, 'l> {
                 let (got, wanted) = (seen.calls[i], expected[i]);
                 wrong.push(format!("{name} was called {got} times, expected {wanted}"));
             }
-            let opf = u32::from(ID) << crate::kernel::ID_SHIFT | FLAGS;
+            let opf = u32::from(ID) << crate::kernel::ID_SHIFT | self.flags;
             if seen.calls[i] > 0 && seen.opf[i] != opf {
                 wrong.push(format!(
                     "{name} sees opf {:#x}, expected {opf:#x}",
@@ -335,24 +405,29 @@ fn verdict(wrong: Vec<String>) -> Result<(), Stop> {
     }
 }
 
-fn check(bench: &Bench<'_>, told: Told, mode: Mode) -> Result<(), Stop> {
-    let stage = Stage::new(bench, RingMode::Plain)?;
+fn check(bench: &Bench<'_>, told: Told, how: How) -> Result<(), Stop> {
+    let How { mode, ring, flags } = how;
+    let stage = Stage::new(bench, ring, flags)?;
     stage.tell(1, told);
     let (entries, target) = match mode {
         Mode::Async => (vec![stage.entry(1, bench::ASYNC)], 0),
         Mode::Link => (vec![stage.entry(1, bench::LINK), Entry::nop(0)], 0),
         Mode::Hardlink => (vec![stage.entry(1, bench::HARDLINK), Entry::nop(0)], 0),
         Mode::Drain => (vec![Entry::nop(0), stage.entry(1, bench::DRAIN)], 1),
-        Mode::Inline | Mode::Skip => (vec![stage.entry(1, 0)], 0),
+        Mode::Skip => (vec![stage.entry(1, bench::SKIP), Entry::nop(0)], 0),
+        Mode::Inline => (vec![stage.entry(1, 0)], 0),
     };
     let results = stage.session.run(&entries, patience(0))?;
     let mut wrong = Vec::new();
-    let (got, expected) = (results[target].unwrap_or_default(), told.expected());
-    if got != expected {
+    let expected = told.expected();
+    // Success is silent where it was asked to be; an error never is.
+    let completion = (mode != Mode::Skip || expected < 0).then_some(expected);
+    if results[target] != completion {
+        let text = |result: Option<i32>| result.map_or("none".to_string(), res_text);
         wrong.push(format!(
             "res is {}, expected {}",
-            res_text(got),
-            res_text(expected)
+            text(results[target]),
+            text(completion)
         ));
     }
     // A request that prep_fn refuses takes its whole chain along.
@@ -369,12 +444,13 @@ fn check(bench: &Bench<'_>, told: Told, mode: Mode) -> Result<(), Stop> {
         }
     }
     wrong.extend(stage.check_calls(1, told.end())?);
+    stage.check_completions()?;
     verdict(wrong)
 }
 
 /// A request that fails, and one behind it that is never issued.
 fn cut_chain(bench: &Bench<'_>, ring: RingMode) -> Result<(), Stop> {
-    let stage = Stage::new(bench, ring)?;
+    let stage = Stage::new(bench, ring, FLAGS[1])?;
     let told = |result| Told {
         prep: 0,
         issue: 0,
@@ -395,5 +471,6 @@ fn cut_chain(bench: &Bench<'_>, ring: RingMode) -> Result<(), Stop> {
     }
     wrong.extend(stage.check_calls(1, End::Issued)?);
     wrong.extend(stage.check_calls(2, End::NotIssued { refused: false })?);
+    stage.check_completions()?;
     verdict(wrong)
 }

@@ -2,7 +2,7 @@
 //! Programs that must not load, each with what the verifier's log must say of
 //! it, and programs that differ from them in one thing and must load.
 
-use libbpf_rs::{MapType, ObjectBuilder};
+use libbpf_rs::{MapType, ObjectBuilder, ProgramType};
 
 use super::bench::Bench;
 use super::{Case, Stop};
@@ -10,8 +10,34 @@ use crate::bpf_log;
 
 const CORPUS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/corpus.bpf.o"));
 
-/// What is wrong, the program, the words of which one must be in the log, and
-/// the programs that are right: kernels word their refusals differently.
+/// What the verifier says where only the pdu may be written.
+const NOT_PDU: &[&str] = &[
+    "only pdu of uring_bpf_data",
+    "access beyond struct uring_bpf_data",
+    "no write support to ",
+    "cannot write into ",
+];
+/// Of a pointer that is none any more.
+const STALE: &[&str] = &["invalid mem access 'scalar'"];
+const PAST_THE_END: &[&str] = &[
+    "invalid access to memory",
+    "outside of the allowed memory range",
+];
+/// The kfunc is not for this program; or, which comes to the same, nothing
+/// that the program has is what it wants.
+const NO_ITERATOR: &[&str] = &[
+    "calling kernel function bpf_iter_uring_buf_new is not allowed",
+    "expected pointer to STRUCT uring_bpf_data",
+];
+const NO_RESULT: &[&str] = &[
+    "calling kernel function uring_bpf_set_result is not allowed",
+    "expected pointer to STRUCT uring_bpf_data",
+];
+/// libbpf, of a struct_ops that the kernel is built without.
+const NO_SUCH_OPS: &str = "is not found in kernel BTF";
+
+/// What is wrong, the program, and the words of which one must be in the
+/// verifier's log: kernels word their refusals differently.
 const REFUSED: &[(&str, &str, &[&str])] = &[
     (
         "an iterator is not destroyed",
@@ -48,54 +74,79 @@ const REFUSED: &[(&str, &str, &[&str])] = &[
         "bad_dynptr_destroy",
         &["Expected an initialized dynptr"],
     ),
-    (
-        "a slice after next",
-        "bad_slice_next",
-        &["invalid mem access 'scalar'"],
-    ),
-    (
-        "a slice after destroy",
-        "bad_slice_destroy",
-        &["invalid mem access 'scalar'"],
-    ),
-    (
-        "the count after destroy",
-        "bad_valid",
-        &["invalid mem access 'scalar'"],
-    ),
+    ("a slice after next", "bad_slice_next", STALE),
+    ("a slice after destroy", "bad_slice_destroy", STALE),
+    ("the count after destroy", "bad_valid", STALE),
     (
         "the count without a check for NULL",
         "bad_valid_null",
         &["invalid mem access 'mem_or_null'", "invalid mem access"],
     ),
-    (
-        "a slice read past its end",
-        "bad_slice_end",
-        &[
-            "invalid access to memory",
-            "outside of the allowed memory range",
-        ],
-    ),
+    ("a slice read past its end", "bad_slice_end", PAST_THE_END),
     (
         "a read-only slice is written",
         "bad_slice_write",
         &["cannot write into rdonly_mem"],
     ),
+    ("a write behind the pdu", "bad_pdu", NOT_PDU),
     (
-        "a write behind the pdu",
-        "bad_pdu",
-        &[
-            "only pdu",
-            "access beyond",
-            "pdu",
-            "no write support",
-            "cannot write into",
-        ],
+        "a write across the start of the pdu",
+        "bad_pdu_before",
+        NOT_PDU,
+    ),
+    ("a write across the end of the pdu", "bad_pdu_over", NOT_PDU),
+    ("req_data is written", "bad_req_data", NOT_PDU),
+    ("ops is written", "bad_ops", NOT_PDU),
+    ("opf is written", "bad_opf", NOT_PDU),
+    ("issue_flags is written", "bad_issue_flags", NOT_PDU),
+    ("lock_depth is written", "bad_lock_depth", NOT_PDU),
+    (
+        "a write behind bpf_dynptr_data",
+        "bad_data_end",
+        PAST_THE_END,
+    ),
+    ("a write to a chunk after next", "bad_data_next", STALE),
+    (
+        "a write to a chunk after destroy",
+        "bad_data_destroy",
+        STALE,
     ),
     (
-        "opf is written",
-        "bad_opf",
-        &["only pdu", "pdu", "no write support", "cannot write into"],
+        "a descriptor of 15 bytes",
+        "bad_descriptor_short",
+        &["invalid access to map value, value_size=15 off=0 size=16"],
+    ),
+    (
+        "no descriptor",
+        "bad_descriptor_null",
+        &["NULL pointer passed to trusted", "expected=fp"],
+    ),
+    (
+        "a number instead of a descriptor",
+        "bad_descriptor_number",
+        &["type=scalar expected=fp"],
+    ),
+    (
+        "an iterator in a syscall program",
+        "bad_syscall_new",
+        NO_ITERATOR,
+    ),
+    (
+        "a result from a syscall program",
+        "bad_syscall_result",
+        NO_RESULT,
+    ),
+    ("an iterator in a tc program", "bad_tc_new", NO_ITERATOR),
+    ("a result from a tc program", "bad_tc_result", NO_RESULT),
+    (
+        "an iterator in io_uring_bpf_ops",
+        "bad_loop_new",
+        NO_ITERATOR,
+    ),
+    (
+        "a result from io_uring_bpf_ops",
+        "bad_loop_result",
+        NO_RESULT,
     ),
     (
         "an iterator in prep_fn",
@@ -123,7 +174,22 @@ const TAKEN: &[(&str, &str)] = &[
     ("a slice before next", "good_slice_next"),
     ("the count before destroy", "good_valid"),
     ("a slice read to its end", "good_slice_end"),
+    ("a chunk is written", "good_slice_write"),
+    ("the first word of the pdu is written", "good_pdu_first"),
     ("the last word of the pdu is written", "good_pdu"),
+    (
+        "the last two words of the pdu are written at once",
+        "good_pdu_last",
+    ),
+    ("req_data is read", "good_req_data"),
+    ("ops is read", "good_ops"),
+    ("opf is read", "good_opf"),
+    ("issue_flags is read", "good_issue_flags"),
+    ("lock_depth is read", "good_lock_depth"),
+    ("a descriptor in a map", "good_descriptor"),
+    ("a syscall program", "good_syscall"),
+    ("a tc program", "good_tc"),
+    ("io_uring_bpf_ops", "good_loop"),
     ("prep_fn without an iterator", "good_prep"),
     ("fail_fn writes the pdu", "good_fail"),
     ("cleanup_fn writes the pdu", "good_cleanup"),
@@ -153,9 +219,12 @@ pub(crate) fn load(program: &str) -> Result<(), libbpf_rs::Error> {
             map.set_autocreate(false)?;
         }
     }
-    // That of the header: no map of the corpus refers to it.
-    for mut other in open.progs_mut().filter(|other| other.name() == "prep") {
-        other.set_autoload(false);
+    // What no map refers to: programs of other types, and prep of the header.
+    for mut other in open.progs_mut() {
+        let is_callback = other.prog_type() == ProgramType::StructOps;
+        if other.name() == "prep" || !is_callback && other.name() != program {
+            other.set_autoload(false);
+        }
     }
     open.load().map(drop)
 }
@@ -165,7 +234,10 @@ fn refused(_: &Bench<'_>, program: &str, patterns: &[&str]) -> Result<(), Stop> 
         return Err("it loads, and must be refused".into());
     }
     let log = bpf_log::text();
-    if patterns.iter().any(|pattern| log.contains(pattern)) {
+    if log.contains(NO_SUCH_OPS) {
+        return Err(no_such_ops());
+    }
+    if says(&log, patterns) {
         return Ok(());
     }
     let verdict = bpf_log::verdict().unwrap_or_else(|| "nothing".to_string());
@@ -178,7 +250,63 @@ fn refused(_: &Bench<'_>, program: &str, patterns: &[&str]) -> Result<(), Stop> 
 
 fn taken(program: &str) -> Result<(), Stop> {
     load(program).map_err(|error| {
+        if bpf_log::text().contains(NO_SUCH_OPS) {
+            return no_such_ops();
+        }
         let verdict = bpf_log::verdict().unwrap_or_else(|| error.to_string());
         Stop::Fail(format!("it must load, but the verifier says {verdict:?}"))
     })
+}
+
+fn no_such_ops() -> Stop {
+    Stop::Skip("the kernel is built without this struct_ops".into())
+}
+
+/// Whether the verifier itself says one of the patterns. What it quotes of the
+/// program is not counted: it has the program's words, not the verifier's.
+fn says(log: &str, patterns: &[&str]) -> bool {
+    let own = log.lines().filter(|line| !is_quoted(line));
+    let mut own = own.filter(|line| !line.starts_with("libbpf: "));
+    own.any(|line| patterns.iter().any(|pattern| line.contains(pattern)))
+}
+
+/// A line of the source (`; call(); @ file:7`), of the instructions (`3: (85)
+/// call`), or of both in an explanation (`>>> 7 | call();`).
+fn is_quoted(line: &str) -> bool {
+    let number = line.split_once(": ").map(|(number, _)| number);
+    let is_instruction = number.is_some_and(|number| number.parse::<u32>().is_ok());
+    line.starts_with("; ") || line.contains(" | ") || is_instruction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "libbpf: prog 'bad_pdu': BPF program load failed: -EACCES
+; *(volatile __u32 *)(data->pdu + 36) = 1; @ corpus.bpf.c:346
+3: (62) *(u32 *)(r1 +36) = 1
+only pdu of uring_bpf_data may be written, not 4 bytes at 64
+  >>> 346 |  bad_pdu(data);
+          | ^-- error: here";
+
+    #[test]
+    fn what_the_verifier_says_is_found() {
+        assert!(says(LOG, &["something else", "only pdu of uring_bpf_data"]));
+    }
+
+    #[test]
+    fn what_the_verifier_quotes_is_not() {
+        for quoted in ["data->pdu", "(62)", "bad_pdu", "error: here"] {
+            assert!(!says(LOG, &[quoted]), "{quoted}");
+        }
+    }
+
+    #[test]
+    fn every_pattern_is_longer_than_a_word_of_the_programs() {
+        for (_, program, patterns) in REFUSED {
+            for pattern in *patterns {
+                assert!(pattern.contains([' ', '=']), "{program}: {pattern:?}");
+            }
+        }
+    }
 }
