@@ -405,7 +405,10 @@ fn boot_refuses_what_it_cannot_do() {
                 .env("BZIMAGE", &image)
                 .output()
                 .unwrap();
-            let expected = format!("kernel/{script}: BZIMAGE={}: no such file\n", image.display());
+            let expected = format!(
+                "kernel/{script}: BZIMAGE={}: no such file\n",
+                image.display()
+            );
             assert_eq!(stderr(&output), expected);
             assert_eq!(output.status.code(), Some(status), "{script}");
         }

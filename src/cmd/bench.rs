@@ -29,6 +29,12 @@ pub fn run(global: &GlobalArgs, args: &BenchArgs) -> anyhow::Result<()> {
 }
 
 fn measure(global: &GlobalArgs, report: &Report, args: &BenchArgs) -> Result<(), Failure> {
+    let cases = plan::cases(&args.selection());
+    if cases.is_empty() {
+        return Err(Failure::usage(
+            "bench: no case is of all that: pipelines take --size up to 1M",
+        ));
+    }
     let kernel = kernel(global)?;
     let timing = Timing {
         rounds: args.rounds,
@@ -41,7 +47,7 @@ fn measure(global: &GlobalArgs, report: &Report, args: &BenchArgs) -> Result<(),
     let picture = args.svg.as_deref().map(|path| Output::create(path, None));
     let picture = picture.transpose()?;
     let mut records = Vec::new();
-    for case in plan::cases(&args.selection()) {
+    for case in cases {
         let rounds = rings::with_rings(&kernel, &case, |measured, baseline| {
             alternate(&timing, measured, baseline)
         });

@@ -9,11 +9,18 @@ use crate::cli::{ChunksArgs, GlobalArgs};
 use crate::error::Failure;
 use crate::operation;
 use crate::report::{Report, count, print};
+use crate::spec::BufferType;
 
 pub fn run(global: &GlobalArgs, args: &ChunksArgs) -> anyhow::Result<()> {
     let report = Report::new(global)?;
     let spec = &args.buffer;
     check_buffer(spec, &args.request)?;
+    if spec.kind() == BufferType::Arena {
+        return Err(Failure::usage(
+            "the arena has no iterator, so it has no chunks: name any other type",
+        )
+        .into());
+    }
     let len = length(spec);
     operand(spec, len, 0, &args.request, args.request.seed.unwrap_or(0))?;
 

@@ -53,6 +53,7 @@ fn buffers(
     let request = &args.request;
     let source = operand(from, len, 0, request, seed_for_shapes)?;
     let dest = operand(to, len, 0, request, seed_for_shapes)?;
+    operation::check(&[&source, &dest], request.depth(), seed_for_shapes)?;
     let parts = operation::parts(&[&source, &dest], request.depth()).len();
     let slots = |operand: &Operand| match request.auto_buf_reg && operand.is_kernel() {
         true => 0,

@@ -38,6 +38,7 @@ pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
         },
         non_sleepable: args.non_sleepable,
     };
+    options.check()?;
     // Before a thread is started that would take them.
     sys::block_signals();
     let status = status_line(global.quiet);
