@@ -16,6 +16,7 @@ pub mod bpf_log;
 pub mod bpf_skel;
 pub mod buffer;
 pub mod cli;
+pub mod closed_stdout;
 pub mod cmd;
 pub mod compare_kernel;
 pub mod complaints;

@@ -38,6 +38,7 @@ const SMALL_DISK: &str = r#"mkdir disk; exec unshare -m sh -c '
 const READ_ONLY_DISK: &str = r#"mkdir disk; exec unshare -m sh -ec '
     mount -t tmpfs -o ro none disk; exec "$@"' sh "$@""#;
 const FULL_OUTPUT: &str = r#"exec "$@" >/dev/full"#;
+const CLOSED_OUTPUT: &str = r#"exec "$@" >&-"#;
 /// In the midst of its work: where it catches SIGTERM, it does SIGINT.
 const INT: &str = r#"env --default-signal=INT "$@" >/dev/null &
     until grep -q "^SigCgt:.*[4-7c-f]...$" /proc/$!/status; do sleep 0.05; done
@@ -63,6 +64,8 @@ const WANT_RING: &str = "uringbpf: io_uring_setup: EPERM (Operation not permitte
 const WANT_MEMLOCK: &str = "uringbpf: register * as buffer 0: ENOMEM (Cannot allocate memory): \
     raise RLIMIT_MEMLOCK (ulimit -l, now * KiB) or run with CAP_IPC_LOCK";
 const WANT_BTF: &str = "uringbpf: missing here: BTF (/sys/kernel/btf/vmlinux)";
+const CLOSED: &str = "uringbpf: write to stdout: EBADF (Bad file descriptor): \
+    it is closed: send it to /dev/null where nobody reads";
 const FULL: &str = "uringbpf: write to stdout: ENOSPC (No space left on device): make room there";
 
 /// One table at a time: they look at what is left in the kernel, and one of
@@ -385,6 +388,8 @@ fn files_that_cannot_be_used_are_named() {
             3,
             small("allocate disk/new.uringbpf-sums"),
         ),
+        row(CLOSED_OUTPUT, COPY, 3, CLOSED),
+        row(CLOSED_OUTPUT, "copy file copied --quiet", 0, ""),
         row(FULL_OUTPUT, COPY, 3, FULL),
         row(FULL_OUTPUT, "checksum file", 3, FULL),
         row(FULL_OUTPUT, "copy file copied --quiet", 0, ""),
