@@ -31,6 +31,9 @@ const NO_BTF: &str = r#"exec unshare -m sh -ec '
 const NO_UBLK: &str = r#"exec unshare -m sh -ec '
     mount -t tmpfs none /dev; mknod /dev/null c 1 3; mknod /dev/zero c 1 5
     mknod /dev/urandom c 1 9; exec "$@"' sh "$@""#;
+const NO_UBLK_SAID: &str = r#"exec unshare -m sh -ec '
+    mount -t tmpfs none /dev; mknod /dev/null c 1 3; mknod /dev/zero c 1 5
+    mknod /dev/urandom c 1 9; "$@" >out; grep "^ublk zero copy" out >&2' sh "$@""#;
 /// 64 KiB of disk, in the directory `disk`, on which nothing new may be left.
 const SMALL_DISK: &str = r#"mkdir disk; exec unshare -m sh -c '
     mount -t tmpfs -o size=64k none disk; "$@"; status=$?
@@ -63,7 +66,8 @@ const WANT_RING: &str = "uringbpf: io_uring_setup: EPERM (Operation not permitte
     sysctl kernel.io_uring_disabled is 2, which forbids it to all: set it to 0";
 const WANT_MEMLOCK: &str = "uringbpf: register * as buffer 0: ENOMEM (Cannot allocate memory): \
     raise RLIMIT_MEMLOCK (ulimit -l, now * KiB) or run with CAP_IPC_LOCK";
-const WANT_BTF: &str = "uringbpf: missing here: BTF (/sys/kernel/btf/vmlinux)";
+const WANT_BTF: &str = "uringbpf: missing here: BTF (no /sys/kernel/btf/vmlinux: \
+    build the kernel with CONFIG_DEBUG_INFO_BTF)";
 const CLOSED: &str = "uringbpf: write to stdout: EBADF (Bad file descriptor): \
     it is closed: send it to /dev/null where nobody reads";
 const FULL: &str = "uringbpf: write to stdout: ENOSPC (No space left on device): make room there";
@@ -329,9 +333,20 @@ fn what_the_kernel_was_built_without_is_named() {
         row(NO_BTF, "repro run D3", 4, WANT_BTF),
         row(NO_BTF, "bench --work cost", 4, WANT_BTF),
         row(NO_BTF, "ublk --size 1M", 4, WANT_BTF),
-        row(NO_BTF, "probe", 4, "uringbpf: missing here: btf"),
+        row(
+            NO_BTF,
+            "probe",
+            4,
+            "uringbpf: missing here: btf (no /sys/kernel/btf/vmlinux: build the kernel with CONFIG_DEBUG_INFO_BTF)",
+        ),
         row(NO_UBLK, COPY, 0, ""),
-        row(NO_UBLK, "probe", 0, ""),
+        // Its line is made stderr's.
+        row(
+            NO_UBLK_SAID,
+            "probe",
+            0,
+            "ublk zero copy                     absent    no /dev/ublk-control*",
+        ),
         row(NO_UBLK, "copy --from kfixed:len=4K --to user", 4, ublk),
         row(NO_UBLK, "chunks kfixed:len=4K", 4, ublk),
         row(NO_UBLK, "ublk --size 1M", 4, ublk),
