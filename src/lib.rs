@@ -55,4 +55,5 @@ pub mod struct_ops;
 pub mod submission;
 pub mod sys;
 pub mod ublk;
+pub mod units;
 pub mod version;

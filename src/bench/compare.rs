@@ -153,7 +153,7 @@ impl Change {
             Verdict::Missing => "in one run only".to_string(),
         };
         format!(
-            "{:<36} {:>12} {:>12}  {verdict}",
+            "{:<36} {:>11} {:>11}  {verdict}",
             self.name,
             value(self.before),
             value(self.after)

@@ -131,14 +131,11 @@ pub fn scaling(
     kernel: &Kernel,
     print: impl Fn(String) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut heading = format!("{:<24}", "instructions a page");
-    for pages in SCALE {
-        heading.push_str(&format!(" {:>9}", super::record::size(pages * PAGE)));
-    }
-    heading.push_str(&format!(" {:>9}", "1M, full"));
-    print(heading)?;
+    let sizes = SCALE.map(|pages| super::record::size(pages * PAGE));
+    let titles = sizes.into_iter().chain(["1M, full".to_string()]);
+    print(scaling_row("instructions a page", titles))?;
     for (name, work) in PER_PAGE {
-        let mut line = format!("{name:<24}");
+        let mut values = Vec::new();
         let crowded = Case {
             table: CROWDED.0,
             ops: CROWDED.1,
@@ -154,19 +151,40 @@ pub fn scaling(
                 },
                 ..TIMING
             };
-            let values = with_case(kernel, &case, |measured, _| {
+            let rounds = with_case(kernel, &case, |measured, _| {
                 alternate(&timing, measured, &mut || Ok(()))
             })?;
             let pages = (case.size / PAGE) as f64;
-            line.push_str(&format!(
-                " {:>9.1}",
-                Summary::of(&values.measured).median / pages
-            ));
+            let value = Summary::of(&rounds.measured).median / pages;
+            values.push(format!("{value:.1}"));
         }
-        print(line)?;
+        print(scaling_row(name, values))?;
     }
     print(format!(
         "(full: a table of {} buffers, {} ops attached)",
         CROWDED.0, CROWDED.1
     ))
+}
+
+/// A name and six figures, in 80 columns.
+fn scaling_row(name: &str, figures: impl IntoIterator<Item = String>) -> String {
+    let figures = figures.into_iter().map(|figure| format!(" {figure:>8}"));
+    format!("{name:<22}{}", figures.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_fits_eighty_columns() {
+        for (name, _) in PER_PAGE {
+            let row = scaling_row(name, vec!["123456.7".to_string(); SCALE.len() + 1]);
+            assert!(row.len() <= 80, "{row}");
+            assert!(row.starts_with(&format!("{name} ")), "{row}");
+            let value = Some(1_234_567.8);
+            let line = Figure { name, value }.line();
+            assert!(line.len() <= 80, "{line}");
+        }
+    }
 }

@@ -83,7 +83,7 @@ impl Teller {
     fn counters(&self, event: &str, counters: &Counters) {
         let mut keys = counters.json();
         keys["event"] = json!(event);
-        let print = || self.report.data("ublk", counters.to_string(), keys);
+        let print = || self.report.data("ublk", counters.lines().join("\n"), keys);
         // Who reads this may have gone: no reason to take the disk away.
         let _ = suspended(self.status.as_ref(), print);
     }
@@ -130,7 +130,7 @@ impl Observer for Teller {
     }
 
     fn tick(&self, counters: &Counters) {
-        self.show(counters.to_string());
+        self.show(counters.status());
     }
 
     fn asked(&self, counters: &Counters) {
