@@ -10,6 +10,7 @@ use crate::error::Failure;
 use crate::operation;
 use crate::report::{Report, count, print};
 use crate::spec::BufferType;
+use crate::units;
 
 pub fn run(global: &GlobalArgs, args: &ChunksArgs) -> anyhow::Result<()> {
     let report = Report::new(global)?;
@@ -62,7 +63,7 @@ pub fn run(global: &GlobalArgs, args: &ChunksArgs) -> anyhow::Result<()> {
     let human = format!(
         "{} of {} (seed {})",
         count(listing.chunks.len() as u64, "chunk"),
-        count(listing.bytes, "byte"),
+        units::exact(listing.bytes),
         setup.seed
     );
     report.result(

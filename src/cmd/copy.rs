@@ -10,6 +10,7 @@ use crate::file;
 use crate::operation::{self, Operand};
 use crate::report::{Report, count};
 use crate::spec::{BufferSpec, BufferType, DEFAULT_LEN};
+use crate::units;
 
 pub fn run(global: &GlobalArgs, args: &CopyArgs) -> anyhow::Result<()> {
     let report = Report::new(global)?;
@@ -72,7 +73,7 @@ fn buffers(
         from.kind(),
         to.kind(),
         if via { " via arena" } else { "" },
-        count(copied.bytes, "byte"),
+        units::exact(copied.bytes),
         count(copied.requests as u64, "request"),
         copied.source_chunks,
         count(copied.dest_chunks, "chunk"),
