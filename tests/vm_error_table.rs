@@ -49,9 +49,10 @@ const INT: &str = r#"env --default-signal=INT "$@" >/dev/null &
 const TERM: &str = r#""$@" >/dev/null &
     until grep -q "^SigCgt:.*[4-7c-f]...$" /proc/$!/status; do sleep 0.05; done
     sleep 0.5; kill -TERM $!; wait $!"#;
-/// After a while, which it takes in any case.
-const INT_LATER: &str = r#"exec timeout --preserve-status -s INT 3 "$@" >/dev/null"#;
-
+/// As soon as it catches SIGTERM.
+const INT_AT_ONCE: &str = r#"env --default-signal=INT "$@" >/dev/null &
+    until grep -q "^SigCgt:.*[4-7c-f]...$" /proc/$!/status; do sleep 0.01; done
+    kill -INT $!; wait $!"#;
 /// Once it has said something.
 const INT_AT_WORK: &str = r#"env --default-signal=INT "$@" >out &
     until [ -s out ]; do sleep 0.05; done; kill -INT $!; wait $!"#;
@@ -577,7 +578,22 @@ fn signals_end_a_run_cleanly() {
         row(TERM, "smoke --format ktap", 143, ENDED),
         row(TERM_AT_WORK, "ublk --size 1M", 143, ENDED),
         row(INT_AT_WORK, "ublk --size 1M", 130, ENDED),
-        // It holds nothing that the kernel does not take back.
-        row(INT_LATER, "bench", 130, ""),
+        // Its device goes, too.
+        row(
+            INT_AT_ONCE,
+            "copy --from kfixed:len=256M --to user --depth 8",
+            130,
+            ENDED,
+        ),
+        row(INT, "bench", 130, ENDED),
+        row(TERM, "bench --rings 4", 143, ENDED),
+        row(INT, "bench --scaling", 130, ENDED),
+        row(
+            INT,
+            "stress --seed 5 --seconds 600",
+            130,
+            "stress: seed 5, 600 s\nuringbpf: interrupted",
+        ),
+        row(TERM, "--quiet stress --seed 5 --seconds 600", 143, ENDED),
     ]);
 }

@@ -181,7 +181,7 @@ impl Job<'_, '_> {
     /// The file's digest by the BPF program, checked in user space.
     fn sum(&mut self, path: &Path) -> Result<Sum, Failure> {
         let input = Input::open(path)?;
-        let bar = progress::bar(&name(path), input.size, self.quiet);
+        let bar = progress::bytes(&name(path), input.size, self.quiet);
         let mut oracle = Digest::new(self.algorithm);
         let mut sum = Sum {
             digest: 0,

@@ -39,7 +39,7 @@ pub fn run(
         |lanes| {
             let start = Instant::now();
             let output = Output::create(dest, Some(&input.metadata))?;
-            let bar = progress::bar(&name(source), input.size, global.quiet);
+            let bar = progress::bytes(&name(source), input.size, global.quiet);
             let mut job = Job {
                 lanes,
                 input: &input,

@@ -39,7 +39,7 @@ pub fn run(
         |lanes| {
             let start = Instant::now();
             let output = Output::create(path, None)?;
-            let bar = progress::bar(&name(path), len, global.quiet);
+            let bar = progress::bytes(&name(path), len, global.quiet);
             write_blocks(lanes, &output, len, fill, |done| {
                 bar.set_position(done);
                 interrupt.check()
