@@ -8,8 +8,8 @@ use clap::error::ErrorKind;
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
 use crate::cli::Cli;
-use crate::error::{EXIT_OK, Failure};
-use crate::report::complain;
+use crate::error::EXIT_OK;
+use crate::report::{complain, open_stdout, stdout_failure};
 use crate::version;
 
 /// The exit status of arguments that make no sense.
@@ -26,16 +26,16 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let printed = match error.kind() {
+            let printed = open_stdout().and_then(|()| match error.kind() {
                 ErrorKind::DisplayVersion if long_version => {
                     writeln!(io::stdout(), "{}", version::long())
                 }
                 _ => error.print(),
-            };
+            });
             match printed {
                 // A reader that has seen enough.
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    let failure = Failure::io("write to stdout", &error);
+                    let failure = stdout_failure(&error);
                     complain(format!("uringbpf: {failure}"));
                     failure.exit_status()
                 }

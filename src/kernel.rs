@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::c_void;
+use std::path::Path;
 
 use libbpf_rs::btf::types::{Composite, Enum, FuncProto, MemberAttr};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, HasSize as _};
@@ -36,12 +37,13 @@ pub const KFUNCS: [(&str, usize); 6] = [
 /// Not in the posted series: says which error ended an iteration.
 pub const ERROR_KFUNC: (&str, usize) = ("bpf_iter_uring_buf_error", 1);
 /// Not in the posted series either: whole chunks at memcpy's cost.
-pub const CHUNK_KFUNCS: [(&str, usize); 5] = [
+pub const CHUNK_KFUNCS: [(&str, usize); 6] = [
     ("bpf_uring_buf_copy", 5),
     ("bpf_uring_buf_to_arena", 4),
     ("bpf_uring_buf_from_arena", 4),
     ("bpf_uring_buf_fill", 2),
     ("bpf_uring_buf_crc32c", 2),
+    ("bpf_uring_buf_xxh64", 4),
 ];
 /// General kfuncs of the kernel that the programs call.
 pub const GENERAL_KFUNCS: [(&str, usize); 4] = [
@@ -50,6 +52,11 @@ pub const GENERAL_KFUNCS: [(&str, usize); 4] = [
     ("bpf_dynptr_copy", 5),
     ("bpf_dynptr_memset", 4),
 ];
+
+/// The ublk driver's function that registers the pages of a request (6.15), and
+/// where the driver is described that is a module.
+const UBLK_REGISTER: &str = "ublk_register_io_buf";
+const UBLK_MODULE: &str = "/sys/kernel/btf/ublk_drv";
 
 /// A structure's size and where its members are, in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,7 +105,10 @@ pub struct Kernel {
     /// Every function of the interface that there is, with its parameters.
     pub functions: BTreeMap<String, usize>,
     pub has_arena: bool,
+    /// The ublk driver can register the pages of requests.
     pub has_ublk_zero_copy: bool,
+    /// The ublk driver takes devices.
+    pub has_ublk_control: bool,
     pub query: Option<Query>,
     pub overrides: Overrides,
 }
@@ -109,6 +119,7 @@ impl Kernel {
         let mut kernel = Kernel {
             release: release(),
             query: query(),
+            has_ublk_control: Path::new("/dev/ublk-control").exists(),
             overrides,
             ..Kernel::default()
         };
@@ -141,7 +152,8 @@ impl Kernel {
         self.has_arena = types
             .enumerators("bpf_map_type")
             .contains_key("BPF_MAP_TYPE_ARENA");
-        self.has_ublk_zero_copy = types.parameters("ublk_register_io_buf").is_some();
+        self.has_ublk_zero_copy =
+            types.parameters(UBLK_REGISTER).is_some() || names(UBLK_MODULE, UBLK_REGISTER);
         let optional = [&ERROR_KFUNC].into_iter().chain(&CHUNK_KFUNCS);
         let wanted = KFUNCS.iter().chain(&GENERAL_KFUNCS).chain(optional);
         for (name, _) in wanted {
@@ -159,21 +171,29 @@ impl Kernel {
                 missing.push(what.to_string());
             }
         };
-        need(self.has_btf, "BTF (/sys/kernel/btf/vmlinux)");
+        need(self.has_btf, &format!("BTF ({WITHOUT_BTF})"));
         if !self.has_btf {
             return missing;
         }
         need(self.opcode.is_some(), "opcode IORING_OP_BPF");
-        need(
-            self.ops.is_some() && self.ops_registered,
-            "struct_ops type uring_bpf_ops",
-        );
+        let ops = match self.probably_without_option() {
+            true => format!("struct_ops type uring_bpf_ops ({WITHOUT_OPTION})"),
+            false => "struct_ops type uring_bpf_ops".to_string(),
+        };
+        need(self.ops.is_some() && self.ops_registered, &ops);
         need(self.request.is_some(), "struct uring_bpf_data");
         for (name, _) in KFUNCS.iter().chain(&GENERAL_KFUNCS) {
             need(self.functions.contains_key(*name), &format!("kfunc {name}"));
         }
         need(self.has_arena, "BPF arena");
         missing
+    }
+
+    /// Whether the kernel has the opcode's number, which is there in any case,
+    /// and nothing to attach programs with.
+    pub fn probably_without_option(&self) -> bool {
+        let numbered = self.opcode.is_some() && self.overrides.opcode.is_none();
+        numbered && !(self.ops.is_some() && self.ops_registered)
     }
 
     pub fn reports_iteration_errors(&self) -> bool {
@@ -218,6 +238,17 @@ impl Kernel {
     }
 }
 
+/// Why things are missing, and what to do about it.
+pub const WITHOUT_BTF: &str =
+    "no /sys/kernel/btf/vmlinux: build the kernel with CONFIG_DEBUG_INFO_BTF";
+pub const WITHOUT_OPTION: &str = "probably built without CONFIG_IO_URING_BPF_EXT";
+
+/// Whether a module's BTF has this name, among its strings.
+fn names(module: &str, name: &str) -> bool {
+    let wanted = [b"\0", name.as_bytes(), b"\0"].concat();
+    std::fs::read(module).is_ok_and(|btf| btf.windows(wanted.len()).any(|part| part == wanted))
+}
+
 fn release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")
         .map(|text| text.trim().to_string())
@@ -240,7 +271,7 @@ impl<'b> Named<'b> {
             "io_bpf_buf_desc",
             "io_bpf_buf_type",
             "bpf_map_type",
-            "ublk_register_io_buf",
+            UBLK_REGISTER,
         ];
         let optional = [&ERROR_KFUNC].into_iter().chain(&CHUNK_KFUNCS);
         let kfuncs = KFUNCS.iter().chain(&GENERAL_KFUNCS).chain(optional);
@@ -389,6 +420,37 @@ mod tests {
 
     #[test]
     fn a_kernel_without_btf_lacks_one_thing_only() {
-        assert_eq!(Kernel::default().missing().len(), 1);
+        assert_eq!(
+            Kernel::default().missing(),
+            ["BTF (no /sys/kernel/btf/vmlinux: build the kernel with CONFIG_DEBUG_INFO_BTF)"]
+        );
+    }
+
+    #[test]
+    fn a_kernel_with_the_opcode_alone_is_said_to_lack_its_option() {
+        let mut kernel = Kernel {
+            has_btf: true,
+            opcode: Some(65),
+            ..Kernel::default()
+        };
+        let line = crate::error::Failure::missing(kernel.missing()).to_string();
+        assert_eq!(
+            line,
+            "missing here: struct_ops type uring_bpf_ops (probably built without \
+             CONFIG_IO_URING_BPF_EXT), struct uring_bpf_data and 11 more (uringbpf probe lists all)"
+        );
+        // A number that the user gave says nothing of the kernel.
+        kernel.overrides.opcode = Some(65);
+        assert_eq!(kernel.missing()[0], "struct_ops type uring_bpf_ops");
+    }
+
+    #[test]
+    fn a_name_in_btf_is_a_whole_one() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(&file, b"\0ublk_register_io_buf_x\0y\0").expect("it is ours");
+        let path = file.path().to_str().expect("text");
+        assert!(names(path, "y"));
+        assert!(!names(path, UBLK_REGISTER));
+        assert!(!names("/no/such/module", "y"));
     }
 }

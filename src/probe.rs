@@ -3,12 +3,15 @@
 
 use crate::kernel::{
     CHUNK_KFUNCS, ERROR_KFUNC, FEATURE_BIT, GENERAL_KFUNCS, KFUNCS, Kernel, POSTED_SETUP_BIT,
-    StructLayout,
+    StructLayout, WITHOUT_BTF, WITHOUT_OPTION,
 };
 use crate::permission;
 use crate::program;
+use crate::report::count;
 use crate::ring::{self, Ring};
 use crate::sys;
+
+const STRUCT_OPS: &str = "struct_ops uring_bpf_ops";
 
 /// What was found of one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,14 @@ impl Finding {
         }
     }
 
+    /// Why it is absent, where that is known.
+    fn absent_for(mut self, why: &str) -> Self {
+        if self.state == State::Absent {
+            self.detail = why.to_string();
+        }
+        self
+    }
+
     fn optional(mut self) -> Self {
         self.needed = false;
         self
@@ -78,6 +89,7 @@ pub fn findings(kernel: &Kernel) -> Vec<Finding> {
         for finding in &mut findings[1..] {
             if finding.state == State::Absent {
                 finding.state = State::Unknown;
+                finding.detail = String::new();
             }
         }
     }
@@ -90,14 +102,18 @@ fn from_btf(kernel: &Kernel) -> Vec<Finding> {
     let opcode = kernel.opcode;
     let number = opcode.map_or_else(String::new, |number| number.to_string());
     let mut findings = vec![
-        Finding::new("btf", kernel.has_btf, "/sys/kernel/btf/vmlinux"),
+        Finding::new("btf", kernel.has_btf, "/sys/kernel/btf/vmlinux").absent_for(WITHOUT_BTF),
         Finding::new("opcode IORING_OP_BPF", opcode.is_some(), number),
         structure(
-            "struct_ops uring_bpf_ops",
+            STRUCT_OPS,
             kernel.ops.as_ref(),
             kernel.ops_registered,
             |_| true,
-        ),
+        )
+        .absent_for(match kernel.probably_without_option() {
+            true => WITHOUT_OPTION,
+            false => "",
+        }),
         structure(
             "struct uring_bpf_data",
             kernel.request.as_ref(),
@@ -129,7 +145,7 @@ fn from_btf(kernel: &Kernel) -> Vec<Finding> {
     let optional = optional.map(|kfunc| (kfunc, false));
     for ((name, parameters), needed) in needed.chain(optional) {
         let found = kernel.functions.get(name).copied();
-        let detail = found.map_or_else(String::new, |found| format!("{found} parameters"));
+        let detail = found.map_or_else(String::new, |found| count(found as u64, "parameter"));
         let mut finding = Finding::new(&format!("kfunc {name}"), found.is_some(), detail)
             .different_unless(found == Some(parameters));
         finding.needed = needed;
@@ -142,9 +158,13 @@ fn from_btf(kernel: &Kernel) -> Vec<Finding> {
     ));
     let zero_copy = Finding::new(
         "ublk zero copy",
-        kernel.has_ublk_zero_copy,
+        kernel.has_ublk_zero_copy && kernel.has_ublk_control,
         "for kfixed buffers",
-    );
+    )
+    .absent_for(match kernel.has_ublk_control {
+        true => "the ublk driver is older than Linux 6.15",
+        false => "no /dev/ublk-control (CONFIG_BLK_DEV_UBLK; modprobe ublk_drv)",
+    });
     findings.push(zero_copy.optional());
     findings
 }
@@ -267,8 +287,10 @@ pub fn blocking(findings: &[Finding]) -> Vec<String> {
     let of = |state| {
         let found = findings.iter().filter(|f| f.blocks() && f.state == state);
         let name = |found: &Finding| match found.name.as_str() {
-            // Not the kernel's fault, and the reason is what one needs to know.
-            "privileges" | "io_uring" => format!("{} ({})", found.name, found.detail),
+            // What one needs to know is the reason.
+            "privileges" | "io_uring" | "btf" | STRUCT_OPS if !found.detail.is_empty() => {
+                format!("{} ({})", found.name, found.detail)
+            }
             name => name.to_string(),
         };
         found.map(name).collect::<Vec<String>>()
@@ -283,6 +305,7 @@ pub fn blocking(findings: &[Finding]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::revisions::{ADDED_KFUNCS, POSTED_KFUNCS};
 
     #[test]
     fn a_kernel_without_anything_blocks_on_each_needed_thing() {
@@ -302,8 +325,54 @@ mod tests {
     fn without_btf_that_alone_is_what_is_missing() {
         let findings = findings(&Kernel::default());
         let blocking = blocking(&findings);
-        assert_eq!(blocking[0], "btf");
+        assert_eq!(
+            blocking[0],
+            "btf (no /sys/kernel/btf/vmlinux: build the kernel with CONFIG_DEBUG_INFO_BTF)"
+        );
         assert!(!blocking.iter().any(|name| name.contains("opcode")));
+    }
+
+    #[test]
+    fn a_kernel_without_the_option_is_said_to_be_one() {
+        let kernel = Kernel {
+            has_btf: true,
+            opcode: Some(65),
+            ..Kernel::default()
+        };
+        let blocking = blocking(&from_btf(&kernel));
+        assert_eq!(
+            blocking[0],
+            "struct_ops uring_bpf_ops (probably built without CONFIG_IO_URING_BPF_EXT)"
+        );
+    }
+
+    #[test]
+    fn every_kfunc_of_the_interface_is_listed() {
+        let findings = from_btf(&Kernel::default());
+        for (name, _) in POSTED_KFUNCS.iter().chain(&ADDED_KFUNCS) {
+            let name = format!("kfunc {name}");
+            assert!(findings.iter().any(|found| found.name == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_driver_that_takes_no_devices_copies_nothing() {
+        let find = |kernel: &Kernel| {
+            let findings = from_btf(kernel);
+            let found = findings.iter().find(|f| f.name == "ublk zero copy");
+            let found = found.expect("always listed");
+            (found.state, found.detail.clone())
+        };
+        let mut kernel = Kernel {
+            has_ublk_zero_copy: true,
+            ..Kernel::default()
+        };
+        let absent = "no /dev/ublk-control (CONFIG_BLK_DEV_UBLK; modprobe ublk_drv)";
+        assert_eq!(find(&kernel), (State::Absent, absent.to_string()));
+        kernel.has_ublk_control = true;
+        assert_eq!(find(&kernel).0, State::Present);
+        kernel.has_ublk_zero_copy = false;
+        assert_eq!(find(&kernel).1, "the ublk driver is older than Linux 6.15");
     }
 
     #[test]

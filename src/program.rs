@@ -102,6 +102,16 @@ pub struct Program<'r> {
     ring: PhantomData<&'r Ring>,
 }
 
+/// Refuses an arena that no kernel makes.
+pub fn check_arena(bytes: u64) -> Result<(), Failure> {
+    match bytes > LARGEST_ARENA {
+        true => Err(Failure::usage(format!(
+            "an arena of {bytes} bytes, guards included: the kernel takes at most 4 GiB"
+        ))),
+        false => Ok(()),
+    }
+}
+
 impl<'r> Program<'r> {
     /// Loads the plan's operations and attaches them to the ring: sleepable
     /// where the kernel accepts that.
@@ -115,12 +125,7 @@ impl<'r> Program<'r> {
             plan.first_id + plan.ops.len() <= IDS as usize,
             "a ring has {IDS} ids"
         );
-        if plan.arena as u64 > LARGEST_ARENA {
-            return Err(Failure::usage(format!(
-                "an arena of {} bytes, guards included: the kernel takes at most 4 GiB",
-                plan.arena
-            )));
-        }
+        check_arena(plan.arena as u64)?;
         let Storage { sleepable, atomic } = storage;
         let load = |storage, may_sleep| match family {
             Family::Attach => load(

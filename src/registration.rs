@@ -42,6 +42,16 @@ struct Update {
     reserved2: u32,
 }
 
+/// Refuses a buffer that is too long to be registered.
+pub fn check_len(len: u64) -> Result<(), Failure> {
+    match len > LARGEST {
+        true => Err(Failure::usage(format!(
+            "a registered buffer of {len} bytes: the kernel takes at most 1 GiB"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// A sparse table on a ring; emptied before the memory goes, which the borrow
 /// sees to.
 #[derive(Debug)]
@@ -93,11 +103,7 @@ impl<'t> Table<'t> {
     }
 
     fn set(&self, index: u16, address: u64, len: u64) -> Result<(), Failure> {
-        if len > LARGEST {
-            return Err(Failure::usage(format!(
-                "a registered buffer of {len} bytes: the kernel takes at most 1 GiB"
-            )));
-        }
+        check_len(len)?;
         let iovec = libc::iovec {
             iov_base: address as *mut c_void,
             iov_len: len as usize,

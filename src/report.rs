@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{Format, GlobalArgs};
+use crate::closed_stdout;
 use crate::error::Failure;
 
 /// Of the JSON objects; grows when a key changes its meaning or goes away.
@@ -75,10 +76,28 @@ fn object(command: &str, keys: Value) -> String {
 /// panic.
 pub fn print(line: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(line.as_ref())
+    open_stdout()
+        .and_then(|()| out.write_all(line.as_ref()))
         .and_then(|()| out.write_all(b"\n"))
         .and_then(|()| out.flush())
-        .map_err(|error| Failure::io("write to stdout", &error))
+        .map_err(|error| stdout_failure(&error))
+}
+
+/// Fails as a write to stdout should where that was closed from the start.
+pub fn open_stdout() -> io::Result<()> {
+    match closed_stdout::was_closed() {
+        true => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        false => Ok(()),
+    }
+}
+
+/// What a write to stdout failed with.
+pub fn stdout_failure(error: &io::Error) -> Failure {
+    let failure = Failure::io("write to stdout", error);
+    match error.raw_os_error() {
+        Some(libc::EBADF) => failure.next("it is closed: send it to /dev/null where nobody reads"),
+        _ => failure,
+    }
 }
 
 /// A line on stderr. Where that cannot be written to there is nobody to tell,

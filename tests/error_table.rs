@@ -11,6 +11,10 @@ use uringbpf::kernel::{Kernel, Overrides};
 const TO_FULL: &str = r#"exec "$@" >/dev/full"#;
 /// The reader goes before the first word; the tool's status is the row's.
 const TO_NOBODY: &str = r#"{ sleep 0.3; "$@"; echo $? >status; } | true; exit "$(cat status)""#;
+/// A runtime that opens /dev/null in its place must not hide it.
+const TO_CLOSED: &str = r#"exec "$@" >&-"#;
+const CLOSED: &str = "uringbpf: write to stdout: EBADF (Bad file descriptor): \
+    it is closed: send it to /dev/null where nobody reads";
 const FULL: &str = "uringbpf: write to stdout: ENOSPC (No space left on device): make room there";
 const NOBODY: &str = "uringbpf: write to stdout: EPIPE (Broken pipe)";
 
@@ -96,6 +100,18 @@ const ROWS: &[Row] = &[
     row(TO_NOBODY, "repro list", 3, NOBODY),
     row(TO_NOBODY, "smoke --quick --list", 3, NOBODY),
     row(TO_NOBODY, "--format json stress --list 1", 3, NOBODY),
+    row(TO_CLOSED, "repro list", 3, CLOSED),
+    row(TO_CLOSED, "probe", 3, CLOSED),
+    row(TO_CLOSED, "--format json stress --list 1", 3, CLOSED),
+    row(TO_CLOSED, "smoke --quick --list", 3, CLOSED),
+    row(TO_CLOSED, "completions bash", 3, CLOSED),
+    row(TO_CLOSED, "--help", 3, CLOSED),
+    row(TO_CLOSED, "--version", 3, CLOSED),
+    // With nothing to say nothing is lost.
+    row(TO_CLOSED, "man pages", 0, ""),
+    row(r#"exec "$@" <&- >&-"#, "repro list", 3, CLOSED),
+    row(r#"exec "$@" <&-"#, "repro list D1", 0, ""),
+    row(r#"exec "$@" >/dev/null"#, "repro list", 0, ""),
     // Who asks for help and goes has seen enough.
     row(TO_NOBODY, "--help", 0, ""),
     // Nobody to tell: the status says it still.

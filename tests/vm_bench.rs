@@ -33,7 +33,7 @@ fn kernel(without_kfuncs: bool) -> Kernel {
 
 fn measure(kernel: &Kernel, case: &Case) -> Result<Record, Failure> {
     let rounds = with_rings(kernel, case, |measured, baseline| {
-        alternate(&TIMING, measured, baseline)
+        alternate(&TIMING, &|| Ok(()), measured, baseline)
     })?;
     Ok(Record::new(case, &rounds))
 }
@@ -119,7 +119,7 @@ fn programs_do_without_the_kfuncs_that_a_kernel_need_not_have() {
 #[test]
 #[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
 fn a_request_allocates_nothing_once_the_ring_has_seen_a_few() {
-    allocations::measure(&kernel(false), |work, allocated| {
+    allocations::measure(&kernel(false), &|| Ok(()), |work, allocated| {
         assert_eq!(allocated, Allocations::default(), "{work}");
         Ok(())
     })

@@ -31,6 +31,9 @@ const NO_BTF: &str = r#"exec unshare -m sh -ec '
 const NO_UBLK: &str = r#"exec unshare -m sh -ec '
     mount -t tmpfs none /dev; mknod /dev/null c 1 3; mknod /dev/zero c 1 5
     mknod /dev/urandom c 1 9; exec "$@"' sh "$@""#;
+const NO_UBLK_SAID: &str = r#"exec unshare -m sh -ec '
+    mount -t tmpfs none /dev; mknod /dev/null c 1 3; mknod /dev/zero c 1 5
+    mknod /dev/urandom c 1 9; "$@" >out; grep "^ublk zero copy" out >&2' sh "$@""#;
 /// 64 KiB of disk, in the directory `disk`, on which nothing new may be left.
 const SMALL_DISK: &str = r#"mkdir disk; exec unshare -m sh -c '
     mount -t tmpfs -o size=64k none disk; "$@"; status=$?
@@ -38,6 +41,7 @@ const SMALL_DISK: &str = r#"mkdir disk; exec unshare -m sh -c '
 const READ_ONLY_DISK: &str = r#"mkdir disk; exec unshare -m sh -ec '
     mount -t tmpfs -o ro none disk; exec "$@"' sh "$@""#;
 const FULL_OUTPUT: &str = r#"exec "$@" >/dev/full"#;
+const CLOSED_OUTPUT: &str = r#"exec "$@" >&-"#;
 /// In the midst of its work: where it catches SIGTERM, it does SIGINT.
 const INT: &str = r#"env --default-signal=INT "$@" >/dev/null &
     until grep -q "^SigCgt:.*[4-7c-f]...$" /proc/$!/status; do sleep 0.05; done
@@ -45,9 +49,10 @@ const INT: &str = r#"env --default-signal=INT "$@" >/dev/null &
 const TERM: &str = r#""$@" >/dev/null &
     until grep -q "^SigCgt:.*[4-7c-f]...$" /proc/$!/status; do sleep 0.05; done
     sleep 0.5; kill -TERM $!; wait $!"#;
-/// After a while, which it takes in any case.
-const INT_LATER: &str = r#"exec timeout --preserve-status -s INT 3 "$@" >/dev/null"#;
-
+/// As soon as it catches SIGTERM.
+const INT_AT_ONCE: &str = r#"env --default-signal=INT "$@" >/dev/null &
+    until grep -q "^SigCgt:.*[4-7c-f]...$" /proc/$!/status; do sleep 0.01; done
+    kill -INT $!; wait $!"#;
 /// Once it has said something.
 const INT_AT_WORK: &str = r#"env --default-signal=INT "$@" >out &
     until [ -s out ]; do sleep 0.05; done; kill -INT $!; wait $!"#;
@@ -62,7 +67,10 @@ const WANT_RING: &str = "uringbpf: io_uring_setup: EPERM (Operation not permitte
     sysctl kernel.io_uring_disabled is 2, which forbids it to all: set it to 0";
 const WANT_MEMLOCK: &str = "uringbpf: register * as buffer 0: ENOMEM (Cannot allocate memory): \
     raise RLIMIT_MEMLOCK (ulimit -l, now * KiB) or run with CAP_IPC_LOCK";
-const WANT_BTF: &str = "uringbpf: missing here: BTF (/sys/kernel/btf/vmlinux)";
+const WANT_BTF: &str = "uringbpf: missing here: BTF (no /sys/kernel/btf/vmlinux: \
+    build the kernel with CONFIG_DEBUG_INFO_BTF)";
+const CLOSED: &str = "uringbpf: write to stdout: EBADF (Bad file descriptor): \
+    it is closed: send it to /dev/null where nobody reads";
 const FULL: &str = "uringbpf: write to stdout: ENOSPC (No space left on device): make room there";
 
 /// One table at a time: they look at what is left in the kernel, and one of
@@ -326,9 +334,20 @@ fn what_the_kernel_was_built_without_is_named() {
         row(NO_BTF, "repro run D3", 4, WANT_BTF),
         row(NO_BTF, "bench --work cost", 4, WANT_BTF),
         row(NO_BTF, "ublk --size 1M", 4, WANT_BTF),
-        row(NO_BTF, "probe", 4, "uringbpf: missing here: btf"),
+        row(
+            NO_BTF,
+            "probe",
+            4,
+            "uringbpf: missing here: btf (no /sys/kernel/btf/vmlinux: build the kernel with CONFIG_DEBUG_INFO_BTF)",
+        ),
         row(NO_UBLK, COPY, 0, ""),
-        row(NO_UBLK, "probe", 0, ""),
+        // Its line is made stderr's.
+        row(
+            NO_UBLK_SAID,
+            "probe",
+            0,
+            "ublk zero copy                     absent    no /dev/ublk-control*",
+        ),
         row(NO_UBLK, "copy --from kfixed:len=4K --to user", 4, ublk),
         row(NO_UBLK, "chunks kfixed:len=4K", 4, ublk),
         row(NO_UBLK, "ublk --size 1M", 4, ublk),
@@ -385,6 +404,8 @@ fn files_that_cannot_be_used_are_named() {
             3,
             small("allocate disk/new.uringbpf-sums"),
         ),
+        row(CLOSED_OUTPUT, COPY, 3, CLOSED),
+        row(CLOSED_OUTPUT, "copy file copied --quiet", 0, ""),
         row(FULL_OUTPUT, COPY, 3, FULL),
         row(FULL_OUTPUT, "checksum file", 3, FULL),
         row(FULL_OUTPUT, "copy file copied --quiet", 0, ""),
@@ -557,7 +578,22 @@ fn signals_end_a_run_cleanly() {
         row(TERM, "smoke --format ktap", 143, ENDED),
         row(TERM_AT_WORK, "ublk --size 1M", 143, ENDED),
         row(INT_AT_WORK, "ublk --size 1M", 130, ENDED),
-        // It holds nothing that the kernel does not take back.
-        row(INT_LATER, "bench", 130, ""),
+        // Its device goes, too.
+        row(
+            INT_AT_ONCE,
+            "copy --from kfixed:len=256M --to user --depth 8",
+            130,
+            ENDED,
+        ),
+        row(INT, "bench", 130, ENDED),
+        row(TERM, "bench --rings 4", 143, ENDED),
+        row(INT, "bench --scaling", 130, ENDED),
+        row(
+            INT,
+            "stress --seed 5 --seconds 600",
+            130,
+            "stress: seed 5, 600 s\nuringbpf: interrupted",
+        ),
+        row(TERM, "--quiet stress --seed 5 --seconds 600", 143, ENDED),
     ]);
 }

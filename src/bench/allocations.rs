@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::case::{Case, Work};
-use super::rounds::Step;
+use super::rounds::{Step, Stop};
 use super::stage::with_case;
 use crate::cli::Algorithm;
 use crate::error::Failure;
@@ -61,10 +61,12 @@ const WORKS: [Work; 12] = [
 /// What [`REQUESTS`] requests of each work allocate, after a warm-up.
 pub fn measure(
     kernel: &Kernel,
+    stop: Stop<'_>,
     mut tell: impl FnMut(Work, Allocations) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let trace = Trace::open()?;
     for work in WORKS {
+        stop()?;
         let case = Case {
             segments: SEGMENTS,
             ..Case::new(work, SIZE)

@@ -153,7 +153,7 @@ impl Change {
             Verdict::Missing => "in one run only".to_string(),
         };
         format!(
-            "{:<36} {:>12} {:>12}  {verdict}",
+            "{:<38} {:>10} {:>10}  {verdict}",
             self.name,
             value(self.before),
             value(self.after)
@@ -164,6 +164,7 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::plan::{Selection, cases};
 
     fn summary(low: f64, median: f64, high: f64) -> Summary {
         Summary {
@@ -171,6 +172,20 @@ mod tests {
             low,
             high,
             rounds: 11,
+        }
+    }
+
+    #[test]
+    fn every_line_of_a_whole_run_fits_eighty_columns() {
+        for case in cases(&Selection::default()) {
+            let value = Some(exact(12_345_678.9));
+            let change = Change {
+                name: case.to_string(),
+                before: value,
+                after: value,
+                verdict: Verdict::Slower(1.234),
+            };
+            assert!(change.line().len() <= 80, "{}", change.line());
         }
     }
 

@@ -9,6 +9,9 @@ use crate::error::Failure;
 /// One step of a measurement: a batch of requests, or what stands for it.
 pub type Step<'a> = &'a mut dyn FnMut() -> Result<(), Failure>;
 
+/// Whether to go on: what fails once somebody asked for the end.
+pub type Stop<'a> = &'a dyn Fn() -> Result<(), Failure>;
+
 /// How long to measure.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
@@ -24,13 +27,16 @@ pub struct Rounds {
     pub baseline: Vec<f64>,
 }
 
-/// Measures both after a warm-up round of each.
+/// Measures both after a warm-up round of each. An error of `stop`, which is
+/// asked before each round, ends it.
 pub fn alternate(
     timing: &Timing,
+    stop: Stop<'_>,
     measured: Step<'_>,
     baseline: Step<'_>,
 ) -> Result<Rounds, Failure> {
     let steps = warm_up(timing.round, measured)?;
+    stop()?;
     let base_steps = warm_up(timing.round, baseline)?;
     // The reader sees no time spent in growing the vectors.
     let mut rounds = Rounds {
@@ -38,6 +44,7 @@ pub fn alternate(
         baseline: Vec::with_capacity(timing.rounds),
     };
     for round in 0..timing.rounds {
+        stop()?;
         // Whoever goes first finds other caches: they take turns.
         if round % 2 == 0 {
             rounds.measured.push(time(steps, measured)?);
@@ -90,6 +97,7 @@ mod tests {
         };
         let rounds = alternate(
             &timing,
+            &|| Ok(()),
             &mut || {
                 order.borrow_mut().push('m');
                 Ok(())
@@ -106,6 +114,25 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_ends_the_measurement_before_the_next_round() {
+        let asked = std::cell::Cell::new(0);
+        let timing = Timing {
+            rounds: 100,
+            round: Duration::ZERO,
+        };
+        let stop = || {
+            asked.set(asked.get() + 1);
+            match asked.get() {
+                1..=3 => Ok(()),
+                _ => Err(Failure::Interrupted(libc::SIGINT)),
+            }
+        };
+        let result = alternate(&timing, &stop, &mut || Ok(()), &mut || Ok(()));
+        assert_eq!(result, Err(Failure::Interrupted(libc::SIGINT)));
+        assert_eq!(asked.get(), 4);
+    }
+
+    #[test]
     fn a_step_that_fails_ends_the_measurement() {
         let timing = Timing {
             rounds: 1,
@@ -113,6 +140,7 @@ mod tests {
         };
         let result = alternate(
             &timing,
+            &|| Ok(()),
             &mut || Err(Failure::mismatch("wrong")),
             &mut || Ok(()),
         );

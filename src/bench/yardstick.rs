@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::case::{Case, Work};
-use super::rounds::{Rounds, Timing, alternate};
+use super::rounds::{Rounds, Stop, Timing, alternate};
 use super::stage::with_case;
 use super::statistics::Summary;
 use crate::cli::Algorithm;
@@ -66,46 +66,57 @@ const PER_PAGE: [(&str, Work); 8] = [
     ),
 ];
 
-/// All figures, in the order of docs/performance.md.
-pub fn measure(kernel: &Kernel) -> Result<Vec<Figure>, Failure> {
+/// How many figures there are.
+pub const FIGURES: usize = 1 + PER_PAGE.len();
+
+/// All figures, in the order of docs/performance.md; `begin` is told the name
+/// of each before it is measured.
+pub fn measure(
+    kernel: &Kernel,
+    stop: Stop<'_>,
+    begin: impl Fn(&'static str),
+) -> Result<Vec<Figure>, Failure> {
+    const EMPTY: &str = "empty_minus_nop";
+    begin(EMPTY);
     let mut figures = vec![Figure {
-        name: "empty_minus_nop",
-        value: Some(empty_minus_nop(kernel)?),
+        name: EMPTY,
+        value: Some(empty_minus_nop(kernel, stop)?),
     }];
     for (name, work) in PER_PAGE {
+        begin(name);
         let value = if name == "crc32c_kfunc_page"
             && (kernel.overrides.without_kfuncs
                 || !kernel.functions.contains_key("bpf_uring_buf_crc32c"))
         {
             None
         } else {
-            Some(per_page(kernel, work)?)
+            Some(per_page(kernel, work, stop)?)
         };
         figures.push(Figure { name, value });
     }
     Ok(figures)
 }
 
-fn rounds(kernel: &Kernel, case: &Case) -> Result<Rounds, Failure> {
+fn rounds(kernel: &Kernel, case: &Case, stop: Stop<'_>) -> Result<Rounds, Failure> {
     with_case(kernel, case, |measured, baseline| {
-        alternate(&TIMING, measured, baseline)
+        alternate(&TIMING, stop, measured, baseline)
     })
 }
 
-fn empty_minus_nop(kernel: &Kernel) -> Result<f64, Failure> {
+fn empty_minus_nop(kernel: &Kernel, stop: Stop<'_>) -> Result<f64, Failure> {
     let case = Case {
         depth: DEPTH,
         ..Case::new(Work::Empty, 0)
     };
-    let rounds = rounds(kernel, &case)?;
+    let rounds = rounds(kernel, &case, stop)?;
     let median = |values: &[f64]| Summary::of(values).median / DEPTH as f64;
     Ok(median(&rounds.measured) - median(&rounds.baseline))
 }
 
 /// A request of 1 MiB, divided by its pages: what it costs once is in there,
 /// too.
-fn per_page(kernel: &Kernel, work: Work) -> Result<f64, Failure> {
-    let rounds = rounds(kernel, &Case::new(work, PAGES * PAGE))?;
+fn per_page(kernel: &Kernel, work: Work, stop: Stop<'_>) -> Result<f64, Failure> {
+    let rounds = rounds(kernel, &Case::new(work, PAGES * PAGE), stop)?;
     Ok(Summary::of(&rounds.measured).median / PAGES as f64)
 }
 
@@ -129,16 +140,16 @@ const CROWDED: (u32, usize) = (1 << 14, 16);
 /// full ring.
 pub fn scaling(
     kernel: &Kernel,
+    stop: Stop<'_>,
+    begin: impl Fn(&'static str),
     print: impl Fn(String) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut heading = format!("{:<24}", "instructions a page");
-    for pages in SCALE {
-        heading.push_str(&format!(" {:>9}", super::record::size(pages * PAGE)));
-    }
-    heading.push_str(&format!(" {:>9}", "1M, full"));
-    print(heading)?;
+    let sizes = SCALE.map(|pages| super::record::size(pages * PAGE));
+    let titles = sizes.into_iter().chain(["1M, full".to_string()]);
+    print(scaling_row("instructions a page", titles))?;
     for (name, work) in PER_PAGE {
-        let mut line = format!("{name:<24}");
+        begin(name);
+        let mut values = Vec::new();
         let crowded = Case {
             table: CROWDED.0,
             ops: CROWDED.1,
@@ -154,19 +165,40 @@ pub fn scaling(
                 },
                 ..TIMING
             };
-            let values = with_case(kernel, &case, |measured, _| {
-                alternate(&timing, measured, &mut || Ok(()))
+            let rounds = with_case(kernel, &case, |measured, _| {
+                alternate(&timing, stop, measured, &mut || Ok(()))
             })?;
             let pages = (case.size / PAGE) as f64;
-            line.push_str(&format!(
-                " {:>9.1}",
-                Summary::of(&values.measured).median / pages
-            ));
+            let value = Summary::of(&rounds.measured).median / pages;
+            values.push(format!("{value:.1}"));
         }
-        print(line)?;
+        print(scaling_row(name, values))?;
     }
     print(format!(
         "(full: a table of {} buffers, {} ops attached)",
         CROWDED.0, CROWDED.1
     ))
+}
+
+/// A name and six figures, in 80 columns.
+fn scaling_row(name: &str, figures: impl IntoIterator<Item = String>) -> String {
+    let figures = figures.into_iter().map(|figure| format!(" {figure:>8}"));
+    format!("{name:<22}{}", figures.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_fits_eighty_columns() {
+        for (name, _) in PER_PAGE {
+            let row = scaling_row(name, vec!["123456.7".to_string(); SCALE.len() + 1]);
+            assert!(row.len() <= 80, "{row}");
+            assert!(row.starts_with(&format!("{name} ")), "{row}");
+            let value = Some(1_234_567.8);
+            let line = Figure { name, value }.line();
+            assert!(line.len() <= 80, "{line}");
+        }
+    }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What a device has done.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use indicatif::HumanBytes;
 use serde_json::{Value, json};
+
+use crate::units;
 
 /// Counted by the threads of all queues.
 #[derive(Debug, Default)]
@@ -55,21 +55,63 @@ impl Counters {
     }
 }
 
-impl fmt::Display for Counters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "read {} ({}), written {} ({}), {} flushes, {} discards, {} mismatches, {} rebuilt, \
-             {} errors",
-            self.reads.get(),
-            HumanBytes(self.bytes_read.get()),
-            self.writes.get(),
-            HumanBytes(self.bytes_written.get()),
-            self.flushes.get(),
-            self.discards.get(),
+impl Counters {
+    /// What people read: work, then trouble, each in 80 columns.
+    pub fn lines(&self) -> [String; 2] {
+        let moved = |count: &Counter, bytes: &Counter| {
+            format!("{} ({})", count.get(), units::size(bytes.get()))
+        };
+        [
+            format!(
+                "read {}, written {}, {} flushes",
+                moved(&self.reads, &self.bytes_read),
+                moved(&self.writes, &self.bytes_written),
+                self.flushes.get(),
+            ),
+            format!(
+                "{} discards, {} mismatches, {} rebuilt, {} errors",
+                self.discards.get(),
+                self.mismatches.get(),
+                self.rebuilt.get(),
+                self.errors.get(),
+            ),
+        ]
+    }
+
+    /// The same, as far as it fits one line that is written over and over.
+    pub fn status(&self) -> String {
+        format!(
+            "read {}, written {}, {} mismatches, {} errors",
+            units::size(self.bytes_read.get()),
+            units::size(self.bytes_written.get()),
             self.mismatches.get(),
-            self.rebuilt.get(),
             self.errors.get(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_device_did_in_years_fits_eighty_columns() {
+        let counters = Counters::default();
+        let read = "read 0 (0 B), written 0 (0 B), 0 flushes";
+        let trouble = "0 discards, 0 mismatches, 0 rebuilt, 0 errors";
+        assert_eq!(counters.lines(), [read, trouble]);
+        for counter in [&counters.reads, &counters.writes, &counters.flushes] {
+            counter.add(9_999_999_999);
+        }
+        for bytes in [&counters.bytes_read, &counters.bytes_written] {
+            bytes.add(999 << 40);
+        }
+        for trouble in [&counters.discards, &counters.mismatches, &counters.errors] {
+            trouble.add(999_999_999);
+        }
+        let [work, trouble] = counters.lines();
+        for line in [work, trouble, counters.status()] {
+            assert!(line.len() < 80, "{line}");
+        }
     }
 }

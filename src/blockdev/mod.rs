@@ -107,6 +107,13 @@ pub struct Options {
     pub non_sleepable: bool,
 }
 
+impl Options {
+    /// Refuses what makes no device on any kernel.
+    pub fn check(&self) -> Result<(), Failure> {
+        store::check_size(self)
+    }
+}
+
 /// A program has a slot for each request in flight.
 pub const MAX_DEPTH: u16 = crate::request::SLOTS as u16;
 

@@ -76,17 +76,7 @@ impl Store {
     }
 
     fn in_memory(options: &Options, bytes: u64) -> Result<Self, Failure> {
-        whole_blocks(options, bytes)?;
-        let parity = redundancy(options, bytes).map_or(0, |redundancy| {
-            redundancy.groups.count() * u64::from(options.block_size)
-        });
-        let all = bytes.saturating_add(parity);
-        if all > LARGEST_ARENA {
-            let with = if parity > 0 { ", parity included" } else { "" };
-            return Err(Failure::usage(format!(
-                "--size {bytes}: an arena is at most 4 GiB{with}; --backing takes a file of any size"
-            )));
-        }
+        let all = arena_bytes(options, bytes)?;
         proc::require_memory(&format!("--size {bytes}"), all)?;
         let pages = all.div_ceil(sys::page_size() as u64) as u32;
         let map = map(MapType::Arena, "arena", 0, 0, pages)?;
@@ -408,6 +398,31 @@ fn redundancy(options: &Options, bytes: u64) -> Option<Redundancy> {
         algorithm: options.algorithm,
         block_size: options.block_size,
     })
+}
+
+/// Refuses a size that makes no device, whatever the kernel and the disk have.
+pub fn check_size(options: &Options) -> Result<(), Failure> {
+    match options.backing {
+        Backing::Memory(bytes) => arena_bytes(options, bytes).map(drop),
+        Backing::File(_, Some(bytes)) => whole_blocks(options, bytes),
+        Backing::File(_, None) => Ok(()),
+    }
+}
+
+/// Bytes of the arena for a device of so many, with their parity.
+fn arena_bytes(options: &Options, bytes: u64) -> Result<u64, Failure> {
+    whole_blocks(options, bytes)?;
+    let parity = redundancy(options, bytes).map_or(0, |redundancy| {
+        redundancy.groups.count() * u64::from(options.block_size)
+    });
+    let all = bytes.saturating_add(parity);
+    if all > LARGEST_ARENA {
+        let with = if parity > 0 { ", parity included" } else { "" };
+        return Err(Failure::usage(format!(
+            "--size {bytes}: an arena is at most 4 GiB{with}; --backing takes a file of any size"
+        )));
+    }
+    Ok(all)
 }
 
 fn whole_blocks(options: &Options, bytes: u64) -> Result<(), Failure> {

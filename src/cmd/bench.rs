@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::kernel;
@@ -14,6 +15,8 @@ use crate::bench::{allocations, chart, plan, rings, yardstick};
 use crate::cli::{BenchArgs, GlobalArgs};
 use crate::error::Failure;
 use crate::file::Output;
+use crate::interrupt::Interrupt;
+use crate::progress;
 use crate::report::{Report, print};
 
 pub fn run(global: &GlobalArgs, args: &BenchArgs) -> anyhow::Result<()> {
@@ -22,13 +25,19 @@ pub fn run(global: &GlobalArgs, args: &BenchArgs) -> anyhow::Result<()> {
         [before, after] => compare(&report, before, after)?,
         _ if args.yardstick => measure_yardstick(global, &report)?,
         _ if args.allocations => measure_allocations(global, &report)?,
-        _ if args.scaling => yardstick::scaling(&kernel(global)?, print)?,
+        _ if args.scaling => measure_scaling(global)?,
         _ => measure(global, &report, args)?,
     }
     Ok(())
 }
 
 fn measure(global: &GlobalArgs, report: &Report, args: &BenchArgs) -> Result<(), Failure> {
+    let cases = plan::cases(&args.selection());
+    if cases.is_empty() {
+        return Err(Failure::usage(
+            "bench: no case is of all that: pipelines take --size up to 1M",
+        ));
+    }
     let kernel = kernel(global)?;
     let timing = Timing {
         rounds: args.rounds,
@@ -40,17 +49,23 @@ fn measure(global: &GlobalArgs, report: &Report, args: &BenchArgs) -> Result<(),
     // What cannot be written is said before minutes of work.
     let picture = args.svg.as_deref().map(|path| Output::create(path, None));
     let picture = picture.transpose()?;
+    let interrupt = Interrupt::catch()?;
+    let bar = progress::steps("bench", cases.len() as u64, global.quiet);
     let mut records = Vec::new();
-    for case in plan::cases(&args.selection()) {
+    for case in cases {
+        bar.set_message(case.work.to_string());
+        bar.tick();
         let rounds = rings::with_rings(&kernel, &case, |measured, baseline| {
-            alternate(&timing, measured, baseline)
+            alternate(&timing, &|| interrupt.check(), measured, baseline)
         });
         let record = Record::new(&case, &rounds.map_err(|failure| named(failure, &case))?);
         let keys = serde_json::to_value(&record)
             .map_err(|error| Failure::environment(format!("write a record as JSON: {error}")))?;
-        report.data("bench", record.line(), keys)?;
+        bar.suspend(|| report.data("bench", record.line(), keys))?;
+        bar.inc(1);
         records.push(record);
     }
+    bar.finish_and_clear();
     match picture {
         Some(picture) => picture.finish(chart::svg(&records).as_bytes()),
         None => Ok(()),
@@ -67,7 +82,10 @@ fn named(failure: Failure, case: &crate::bench::case::Case) -> Failure {
 
 fn measure_yardstick(global: &GlobalArgs, report: &Report) -> Result<(), Failure> {
     let kernel = kernel(global)?;
-    let figures = yardstick::measure(&kernel)?;
+    let interrupt = Interrupt::catch()?;
+    let bar = progress::steps("bench", yardstick::FIGURES as u64, global.quiet);
+    let figures = yardstick::measure(&kernel, &|| interrupt.check(), |name| begin(&bar, name))?;
+    bar.finish_and_clear();
     if report.is_json() {
         // Its keys are the figures, and nothing else.
         return print(yardstick::json(&figures).to_string());
@@ -78,9 +96,31 @@ fn measure_yardstick(global: &GlobalArgs, report: &Report) -> Result<(), Failure
     Ok(())
 }
 
+fn measure_scaling(global: &GlobalArgs) -> Result<(), Failure> {
+    let kernel = kernel(global)?;
+    let interrupt = Interrupt::catch()?;
+    let bar = progress::steps("bench", yardstick::FIGURES as u64 - 1, global.quiet);
+    let print = |line| bar.suspend(|| print(line));
+    let stop = || interrupt.check();
+    yardstick::scaling(&kernel, &stop, |name| begin(&bar, name), print)?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// The next figure is measured, and with it all before it have been.
+fn begin(bar: &ProgressBar, name: &'static str) {
+    if !bar.message().is_empty() {
+        bar.inc(1);
+    }
+    bar.set_message(name);
+    bar.tick();
+}
+
 fn measure_allocations(global: &GlobalArgs, report: &Report) -> Result<(), Failure> {
     let mut wasteful = Vec::new();
-    allocations::measure(&kernel(global)?, |work, allocated| {
+    let kernel = kernel(global)?;
+    let interrupt = Interrupt::catch()?;
+    allocations::measure(&kernel, &|| interrupt.check(), |work, allocated| {
         let requests = allocations::REQUESTS;
         if allocated.count > 0 {
             wasteful.push(work.to_string());

@@ -12,6 +12,7 @@ use crate::operation;
 use crate::oracle::digest_of_pattern;
 use crate::report::{Report, count};
 use crate::spec::BufferSpec;
+use crate::units;
 
 pub fn run(global: &GlobalArgs, args: &ChecksumArgs) -> anyhow::Result<()> {
     let report = Report::new(global)?;
@@ -51,7 +52,7 @@ fn buffer(
         algorithm.name(),
         from.kind(),
         summed.digest,
-        count(summed.bytes, "byte"),
+        units::exact(summed.bytes),
         count(summed.requests as u64, "request"),
         count(summed.chunks, "chunk"),
         sleepability(summed.sleepable),

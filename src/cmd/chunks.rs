@@ -9,11 +9,19 @@ use crate::cli::{ChunksArgs, GlobalArgs};
 use crate::error::Failure;
 use crate::operation;
 use crate::report::{Report, count, print};
+use crate::spec::BufferType;
+use crate::units;
 
 pub fn run(global: &GlobalArgs, args: &ChunksArgs) -> anyhow::Result<()> {
     let report = Report::new(global)?;
     let spec = &args.buffer;
     check_buffer(spec, &args.request)?;
+    if spec.kind() == BufferType::Arena {
+        return Err(Failure::usage(
+            "the arena has no iterator, so it has no chunks: name any other type",
+        )
+        .into());
+    }
     let len = length(spec);
     operand(spec, len, 0, &args.request, args.request.seed.unwrap_or(0))?;
 
@@ -55,7 +63,7 @@ pub fn run(global: &GlobalArgs, args: &ChunksArgs) -> anyhow::Result<()> {
     let human = format!(
         "{} of {} (seed {})",
         count(listing.chunks.len() as u64, "chunk"),
-        count(listing.bytes, "byte"),
+        units::exact(listing.bytes),
         setup.seed
     );
     report.result(

@@ -10,6 +10,7 @@ use crate::file;
 use crate::operation::{self, Operand};
 use crate::report::{Report, count};
 use crate::spec::{BufferSpec, BufferType, DEFAULT_LEN};
+use crate::units;
 
 pub fn run(global: &GlobalArgs, args: &CopyArgs) -> anyhow::Result<()> {
     let report = Report::new(global)?;
@@ -53,6 +54,7 @@ fn buffers(
     let request = &args.request;
     let source = operand(from, len, 0, request, seed_for_shapes)?;
     let dest = operand(to, len, 0, request, seed_for_shapes)?;
+    operation::check(&[&source, &dest], request.depth(), seed_for_shapes)?;
     let parts = operation::parts(&[&source, &dest], request.depth()).len();
     let slots = |operand: &Operand| match request.auto_buf_reg && operand.is_kernel() {
         true => 0,
@@ -71,7 +73,7 @@ fn buffers(
         from.kind(),
         to.kind(),
         if via { " via arena" } else { "" },
-        count(copied.bytes, "byte"),
+        units::exact(copied.bytes),
         count(copied.requests as u64, "request"),
         copied.source_chunks,
         count(copied.dest_chunks, "chunk"),

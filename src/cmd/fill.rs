@@ -12,6 +12,7 @@ use crate::operation;
 use crate::oracle::Fill;
 use crate::report::{Report, count};
 use crate::spec::BufferSpec;
+use crate::units;
 
 /// Neither 0 nor all ones nor what memory holds by itself.
 const DEFAULT_BYTE: u8 = 0xa5;
@@ -62,7 +63,7 @@ fn buffer(
         to.kind(),
         fill.name(),
         fill.argument(),
-        count(filled.bytes, "byte"),
+        units::exact(filled.bytes),
         count(filled.requests as u64, "request"),
         count(filled.chunks, "chunk"),
         sleepability(filled.sleepable),

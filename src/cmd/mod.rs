@@ -19,7 +19,7 @@ use crate::bpf_log;
 use crate::cli::{Cli, Command, GlobalArgs, RequestArgs};
 use crate::error::Failure;
 use crate::kernel::Kernel;
-use crate::operation::{Operand, Setup, parts};
+use crate::operation::{self, Operand, Setup, parts};
 use crate::spec::{BufferSpec, DEFAULT_LEN, MAX_REGISTERED, PageKind};
 
 /// Runs the command.
@@ -105,7 +105,7 @@ fn operand(
         pages: spec.pages(),
     };
     let depth = request.depth();
-    operand.check(depth, seed)?;
+    operation::check(&[&operand], depth, seed)?;
     let slots = operand.slots(parts(&[&operand], depth).len());
     if usize::from(operand.shape.index) + slots > usize::from(MAX_REGISTERED) {
         return Err(Failure::usage(format!(

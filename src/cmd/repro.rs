@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::cli::{Format, GlobalArgs, ReproAction, ReproArgs};
 use crate::error::Failure;
 use crate::kernel::Kernel;
+use crate::progress;
 use crate::report::{Report, count, wrapped};
 use crate::repro::catalog::{DEFECTS, Defect};
 use crate::repro::{self, Finding, Verdict};
@@ -54,11 +55,16 @@ fn reproduce(
 ) -> Result<(), Failure> {
     let kernel = Kernel::read(global.overrides());
     let mut findings: Vec<Finding> = Vec::new();
+    let bar = progress::steps("repro", defects.len() as u64, global.quiet);
+    bar.set_message("defects");
+    bar.tick();
     repro::run(&kernel, defects, dangerous, &mut |finding| {
-        print(report, &kernel, &finding)?;
+        bar.inc(1);
+        bar.suspend(|| print(report, &kernel, &finding))?;
         findings.push(finding);
         Ok(())
     })?;
+    bar.finish_and_clear();
     let named = |wanted: &str| -> Vec<&str> {
         let found = findings.iter().filter(|f| f.verdict.name() == wanted);
         found.map(|finding| finding.defect.name).collect()

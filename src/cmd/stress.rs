@@ -7,7 +7,8 @@ use super::{kernel, new_seed};
 use crate::cli::{Format, GlobalArgs, StressArgs};
 use crate::error::Failure;
 use crate::permission;
-use crate::report::{Report, complain};
+use crate::progress;
+use crate::report::{Report, complain, count};
 use crate::stress::plan::{Place, operation};
 use crate::stress::{self, MOST_THREADS, Options};
 
@@ -42,8 +43,8 @@ pub fn run(global: &GlobalArgs, args: &StressArgs) -> Result<(), Failure> {
         faults: false,
         devices: false,
     };
-    if let Some(count) = args.list {
-        return list(&report, &options, count);
+    if let Some(first) = args.list {
+        return list(&report, &options, first);
     }
     let kernel = kernel(global)?;
     if !report.is_json() && !global.quiet {
@@ -53,7 +54,12 @@ pub fn run(global: &GlobalArgs, args: &StressArgs) -> Result<(), Failure> {
         ));
     }
     permission::check()?;
-    let summary = stress::run(kernel, options)?;
+    let bar = progress::steps("stress", options.seconds, global.quiet);
+    let summary = stress::run(kernel, options, &|elapsed, operations| {
+        bar.set_position(elapsed.as_secs());
+        bar.set_message(format!("s, {}", count(operations, "operation")));
+    })?;
+    bar.finish_and_clear();
     let failure = summary.failure();
     let (human, keys) = (summary.lines().join("\n"), summary.json());
     match &failure {
@@ -64,11 +70,11 @@ pub fn run(global: &GlobalArgs, args: &StressArgs) -> Result<(), Failure> {
 }
 
 /// The first operations of every thread.
-fn list(report: &Report, options: &Options, count: u64) -> Result<(), Failure> {
+fn list(report: &Report, options: &Options, first: u64) -> Result<(), Failure> {
     for process in 0..options.processes {
         for thread in 0..options.threads {
             let place = Place { process, thread };
-            for number in 0..count {
+            for number in 0..first {
                 let operation = operation(options.seed, place, number);
                 let keys = json!({
                     "event": "listed", "seed": options.seed, "process": process,

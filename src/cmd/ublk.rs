@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! `uringbpf ublk`
 
-use std::io::{IsTerminal, stderr};
+use std::sync::Once;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::blockdev::{Backing, Counters, Fresh, Observer, Opened, Options, Recovered, serve};
 use crate::cli::{GlobalArgs, UblkArgs};
 use crate::complaints::Complaints;
 use crate::error::Failure;
+use crate::progress;
 use crate::report::{Report, complain};
 use crate::sys;
 use crate::ublk::{Device, Registration, cleanup};
@@ -38,13 +39,15 @@ pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
         },
         non_sleepable: args.non_sleepable,
     };
+    options.check()?;
     // Before a thread is started that would take them.
     sys::block_signals();
-    let status = status_line(global.quiet);
+    let status = progress::line(global.quiet);
     let teller = Teller {
         report,
         complaints: complaints(status.clone()),
         status,
+        scan: Once::new(),
         fresh: Fresh::of(&options.backing),
     };
     Ok(serve(&super::kernel(global)?, &options, &teller)?)
@@ -66,35 +69,37 @@ fn clean_up(report: &Report) -> Result<(), Failure> {
 struct Teller {
     report: Report,
     complaints: Complaints,
-    /// None where nobody sees it.
-    status: Option<ProgressBar>,
+    status: ProgressBar,
+    /// Done where the status has become the scan's bar.
+    scan: Once,
     fresh: Fresh,
 }
 
 impl Teller {
     fn show(&self, message: String) {
-        if let Some(status) = &self.status {
-            status.set_message(message);
-            status.tick();
-        }
+        self.status.set_message(message);
+        self.status.tick();
     }
 
     fn counters(&self, event: &str, counters: &Counters) {
         let mut keys = counters.json();
         keys["event"] = json!(event);
-        let print = || self.report.data("ublk", counters.to_string(), keys);
+        let print = || self.report.data("ublk", counters.lines().join("\n"), keys);
         // Who reads this may have gone: no reason to take the disk away.
-        let _ = suspended(self.status.as_ref(), print);
+        let _ = self.status.suspend(print);
     }
 }
 
 impl Observer for Teller {
     fn scanned(&self, bytes: u64, of: u64) {
-        self.show(format!("checksums: {} %", bytes * 100 / of.max(1)));
+        self.scan
+            .call_once(|| progress::show_bytes(&self.status, "checksums", of));
+        self.status.set_position(bytes);
     }
 
     fn ready(&self, device: &Device, opened: &Opened) -> Result<(), Failure> {
         self.fresh.keep();
+        progress::show_line(&self.status);
         self.show(String::new());
         let recovered = opened.recovered;
         if let Some(Recovered { new, old, torn }) = recovered {
@@ -119,9 +124,7 @@ impl Observer for Teller {
             })),
             "parity_made": opened.parity_made,
         });
-        suspended(self.status.as_ref(), || {
-            self.report.data("ublk", path, keys)
-        })
+        self.status.suspend(|| self.report.data("ublk", path, keys))
     }
 
     fn trouble(&self, what: &str) {
@@ -129,7 +132,7 @@ impl Observer for Teller {
     }
 
     fn tick(&self, counters: &Counters) {
-        self.show(counters.to_string());
+        self.show(counters.status());
     }
 
     fn asked(&self, counters: &Counters) {
@@ -137,36 +140,14 @@ impl Observer for Teller {
     }
 
     fn ended(&self, counters: &Counters) {
-        if let Some(status) = &self.status {
-            status.finish_and_clear();
-        }
+        self.status.finish_and_clear();
         self.counters("ended", counters);
     }
 }
 
 /// What the queues' threads have to say: they wait for nobody.
-fn complaints(status: Option<ProgressBar>) -> Complaints {
+fn complaints(status: ProgressBar) -> Complaints {
     Complaints::new(move |line| {
-        suspended(status.as_ref(), || complain(format!("uringbpf: {line}")));
+        status.suspend(|| complain(format!("uringbpf: {line}")));
     })
-}
-
-/// With the status line out of the way.
-fn suspended<T>(status: Option<&ProgressBar>, print: impl FnOnce() -> T) -> T {
-    match status {
-        Some(status) => status.suspend(print),
-        None => print(),
-    }
-}
-
-/// A line that is written over and over, where a person sees it.
-fn status_line(quiet: bool) -> Option<ProgressBar> {
-    if quiet || !stderr().is_terminal() {
-        return None;
-    }
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
-        bar.set_style(style);
-    }
-    Some(bar)
 }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -55,6 +56,7 @@ pub fn run(global: &GlobalArgs, args: &ChecksumArgs, report: &Report) -> anyhow:
 fn sum_files(job: &mut Job<'_, '_>, args: &ChecksumArgs, report: &Report) -> anyhow::Result<()> {
     let mut failures = Failures::default();
     for path in &args.files {
+        let start = Instant::now();
         match job.sum(path) {
             Ok(sum) => {
                 let line = list::line(sum.digest, job.algorithm, path.as_os_str());
@@ -67,6 +69,7 @@ fn sum_files(job: &mut Job<'_, '_>, args: &ChecksumArgs, report: &Report) -> any
                         "algorithm": job.algorithm.name(),
                         "digest": format!("{:0digits$x}", sum.digest),
                         "bytes": sum.bytes,
+                        "seconds": start.elapsed().as_secs_f64(),
                         "ok": true,
                     }),
                 )?;
@@ -178,7 +181,7 @@ impl Job<'_, '_> {
     /// The file's digest by the BPF program, checked in user space.
     fn sum(&mut self, path: &Path) -> Result<Sum, Failure> {
         let input = Input::open(path)?;
-        let bar = progress::bar(&name(path), input.size, self.quiet);
+        let bar = progress::bytes(&name(path), input.size, self.quiet);
         let mut oracle = Digest::new(self.algorithm);
         let mut sum = Sum {
             digest: 0,

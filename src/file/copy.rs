@@ -4,19 +4,20 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::input::Input;
 use super::lanes::{Lanes, Stage};
 use super::output::Output;
-use super::{with_lanes, wrong};
+use super::{amount, with_lanes, wrong};
 use crate::cli::{CopyArgs, GlobalArgs};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::program::Family;
 use crate::progress;
-use crate::report::{Report, count};
+use crate::report::Report;
 use crate::request::Request;
 
 pub fn run(
@@ -29,15 +30,16 @@ pub fn run(
     let input = Input::open(source)?;
     Output::refuse_same(&input, dest)?;
     let interrupt = Interrupt::catch()?;
-    let bytes = with_lanes(
+    let (bytes, took) = with_lanes(
         global,
         &args.request,
         &args.files,
         Family::Copy,
         "between",
         |lanes| {
+            let start = Instant::now();
             let output = Output::create(dest, Some(&input.metadata))?;
-            let bar = progress::bar(&name(source), input.size, global.quiet);
+            let bar = progress::bytes(&name(source), input.size, global.quiet);
             let mut job = Job {
                 lanes,
                 input: &input,
@@ -48,14 +50,14 @@ pub fn run(
             bar.finish_and_clear();
             interrupt.check()?;
             output.commit(bytes)?;
-            Ok(bytes)
+            Ok((bytes, start.elapsed()))
         },
     )?;
     let human = format!(
         "copy {} -> {}: {}, verified",
         source.display(),
         dest.display(),
-        count(bytes, "byte")
+        amount(bytes, took)
     );
     report.result(
         "copy",
@@ -64,6 +66,7 @@ pub fn run(
             "from": source.to_string_lossy(),
             "to": dest.to_string_lossy(),
             "bytes": bytes,
+            "seconds": took.as_secs_f64(),
             "ok": true,
         }),
     )?;

@@ -3,20 +3,21 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::copy::name;
 use super::lanes::{Lanes, Stage};
 use super::output::Output;
-use super::{with_lanes, wrong};
+use super::{amount, with_lanes, wrong};
 use crate::cli::{FillArgs, GlobalArgs};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::oracle::Fill;
 use crate::program::Family;
 use crate::progress;
-use crate::report::{Report, count};
+use crate::report::Report;
 use crate::request::Request;
 
 pub fn run(
@@ -29,22 +30,24 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let interrupt = Interrupt::catch()?;
     let operation = fill.operation();
-    with_lanes(
+    let took = with_lanes(
         global,
         &args.request,
         &args.files,
         Family::Fill,
         operation,
         |lanes| {
+            let start = Instant::now();
             let output = Output::create(path, None)?;
-            let bar = progress::bar(&name(path), len, global.quiet);
+            let bar = progress::bytes(&name(path), len, global.quiet);
             write_blocks(lanes, &output, len, fill, |done| {
                 bar.set_position(done);
                 interrupt.check()
             })?;
             bar.finish_and_clear();
             interrupt.check()?;
-            Ok(output.commit(len)?)
+            output.commit(len)?;
+            Ok(start.elapsed())
         },
     )?;
     let human = format!(
@@ -52,7 +55,7 @@ pub fn run(
         path.display(),
         fill.name(),
         fill.argument(),
-        count(len, "byte")
+        amount(len, took)
     );
     report.result(
         "fill",
@@ -62,6 +65,7 @@ pub fn run(
             "pattern": fill.name(),
             "argument": fill.argument(),
             "bytes": len,
+            "seconds": took.as_secs_f64(),
             "ok": true,
         }),
     )?;

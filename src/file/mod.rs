@@ -15,6 +15,8 @@ pub use copy::run as copy;
 pub use fill::run as fill;
 pub use output::Output;
 
+use std::time::Duration;
+
 use crate::cli::{FileArgs, GlobalArgs, RequestArgs};
 use crate::cmd;
 use crate::error::Failure;
@@ -22,6 +24,7 @@ use crate::memory::Memory;
 use crate::program::{Family, Plan, Program, Storage};
 use crate::registration::Table;
 use crate::ring::Ring;
+use crate::units;
 use lanes::{Lanes, STAGES};
 
 /// Blocks in flight, unless the user says how many.
@@ -65,7 +68,29 @@ fn with_lanes<T>(
     work(&mut lanes)
 }
 
+/// Size, time and rate of a job on a file.
+fn amount(bytes: u64, took: Duration) -> String {
+    format!(
+        "{} in {}, {}",
+        units::exact(bytes),
+        units::time(took),
+        units::rate_of(bytes, took)
+    )
+}
+
 /// A wrong result of the BPF program on a block of a file.
 fn wrong(what: &str, offset: u64, detail: impl std::fmt::Display) -> Failure {
     Failure::mismatch(format!("{what} of the block at {offset}: {detail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_job_has_size_time_and_rate() {
+        let took = Duration::from_millis(2100);
+        assert_eq!(amount(1 << 30, took), "1 GiB in 2.1 s, 488 MiB/s");
+        assert_eq!(amount(0, Duration::ZERO), "0 bytes in 0 ms, 0 B/s");
+    }
 }

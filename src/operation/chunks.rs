@@ -43,11 +43,11 @@ pub struct Listing {
 
 /// Lists the chunks of a source buffer.
 pub fn run(setup: &Setup, from: &Operand) -> Result<Listing, Failure> {
-    if from.shape.kind == BufferType::Arena {
-        return Err(Failure::usage(
-            "the arena has no iterator, so it has no chunks: name any other type",
-        ));
-    }
+    assert_ne!(
+        from.shape.kind,
+        BufferType::Arena,
+        "the arena has no iterator"
+    );
     let parts = parts(&[from], 1);
     let layout = from.layout(setup.seed, &parts)?;
     let mut memory = from.memory(&layout)?;

@@ -19,7 +19,8 @@ use crate::kernel::Kernel;
 use crate::kernel_buffer::{Borrowed, Direction, Expected, Loan, Server};
 use crate::layout::{Layout, Shape};
 use crate::memory::{Memory, Region};
-use crate::registration::Table;
+use crate::program;
+use crate::registration::{self, Table};
 use crate::request::{SLOTS, stage_name};
 use crate::ring::Ring;
 use crate::spec::{BufferType, PageKind, RingOptions, SqeOptions};
@@ -77,11 +78,6 @@ impl Operand {
         }
     }
 
-    /// Refuses a buffer that no block request holds; any other is fine.
-    pub fn check(&self, depth: usize, seed: u64) -> Result<(), Failure> {
-        self.layout(seed, &parts(&[self], depth)).map(drop)
-    }
-
     /// Table slots that it takes with these parts.
     pub fn slots(&self, parts: usize) -> usize {
         match self.shape.kind {
@@ -106,6 +102,21 @@ impl Operand {
             0
         }
     }
+}
+
+/// Refuses buffers that no block request, no table or no arena holds, before
+/// anything is made of them: they are wrong on any kernel.
+pub fn check(operands: &[&Operand], depth: usize, seed: u64) -> Result<(), Failure> {
+    let parts = parts(operands, depth);
+    let mut arena = 0;
+    for operand in operands {
+        let layout = operand.layout(seed, &parts)?;
+        if let Some(registered) = &layout.registered {
+            registration::check_len(registered.end - registered.start)?;
+        }
+        arena += operand.arena_bytes(&layout) as u64;
+    }
+    program::check_arena(arena)
 }
 
 /// The operand's buffer: in its own memory, or at the arena's beginning.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! The run as people, test harnesses and programs read it.
 
+use std::io::{IsTerminal, stdout};
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::runner::Done;
@@ -10,6 +12,7 @@ use super::table::Table;
 use super::{Case, Outcome};
 use crate::cli::Format;
 use crate::error::Failure;
+use crate::progress;
 use crate::report::{SCHEMA, print};
 
 /// How many of each there were.
@@ -42,6 +45,7 @@ pub struct Printer {
     skips: Vec<(String, usize)>,
     table: Table,
     start: Instant,
+    bar: ProgressBar,
 }
 
 impl Printer {
@@ -49,7 +53,13 @@ impl Printer {
         if format == Format::Ktap {
             print(format!("KTAP version 1\n1..{cases}"))?;
         }
+        // A line for each case says as much as a bar.
+        let lines = format != Format::Human && stdout().is_terminal();
+        let bar = progress::steps("smoke", cases as u64, quiet || lines);
+        bar.set_message("cases");
+        bar.tick();
         Ok(Printer {
+            bar,
             format,
             quiet,
             seed,
@@ -75,6 +85,11 @@ impl Printer {
         }
         self.total.add(&done.outcome);
         self.table.add(case, &done.outcome);
+        self.bar.inc(1);
+        if self.total.failed > 0 {
+            let message = format!("cases, {} failed", self.total.failed);
+            self.bar.set_message(message);
+        }
         if let Outcome::Skip(why) = &done.outcome {
             match self.skips.iter_mut().find(|(known, _)| known == why) {
                 Some((_, count)) => *count += 1,
@@ -84,12 +99,17 @@ impl Printer {
         match self.format {
             // At once: the next case may take the machine along.
             Format::Human => match &done.outcome {
-                Outcome::Fail(why) => print(in_full(case, why, done, repeat)),
+                Outcome::Fail(why) => self.print(in_full(case, why, done, repeat)),
                 _ => Ok(()),
             },
-            Format::Ktap => print(ktap(self.number, case, done, repeat)),
-            Format::Json => print(json_line(case, done, repeat)),
+            Format::Ktap => self.print(ktap(self.number, case, done, repeat)),
+            Format::Json => self.print(json_line(case, done, repeat)),
         }
+    }
+
+    /// With the bar out of the way.
+    fn print(&self, line: impl AsRef<[u8]>) -> Result<(), Failure> {
+        self.bar.suspend(|| print(line))
     }
 
     fn end_group(&mut self) -> Result<(), Failure> {
@@ -103,7 +123,7 @@ impl Printer {
             0 => String::new(),
             skipped => format!("  {skipped:>4} skipped"),
         };
-        print(format!(
+        self.print(format!(
             "{name:<10} {:>5} passed  {:>4} failed  {:>7.2} s{skipped}",
             count.passed,
             count.failed,
@@ -115,6 +135,7 @@ impl Printer {
     /// The summary.
     pub fn end(mut self) -> Result<Count, Failure> {
         self.end_group()?;
+        self.bar.finish_and_clear();
         let Count {
             passed,
             failed,

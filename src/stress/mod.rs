@@ -54,8 +54,13 @@ pub struct Options {
     pub devices: bool,
 }
 
-/// Runs for the time of the options, and looks at what is left.
-pub fn run(kernel: Kernel, mut options: Options) -> Result<Summary, Failure> {
+/// Runs for the time of the options, and looks at what is left. `tell` is told
+/// again and again how long it has run, and how many operations were begun.
+pub fn run(
+    kernel: Kernel,
+    mut options: Options,
+    tell: &dyn Fn(Duration, u64),
+) -> Result<Summary, Failure> {
     let interrupt = Interrupt::catch()?;
     let mut left_out = Vec::new();
     let mut log = KernelLog::open();
@@ -90,7 +95,7 @@ pub fn run(kernel: Kernel, mut options: Options) -> Result<Summary, Failure> {
         start,
     };
     let time = Duration::from_secs(options.seconds);
-    let mut outcome = process::run(&stage, time, &mut log, &interrupt)?;
+    let mut outcome = process::run(&stage, time, &mut log, &interrupt, tell)?;
     let took = start.elapsed();
     drop(loaded);
     drop(faults);

@@ -44,6 +44,7 @@ pub fn run(
     time: Duration,
     log: &mut Option<KernelLog>,
     interrupt: &Interrupt,
+    tell: &dyn Fn(Duration, u64),
 ) -> Result<Outcome, Failure> {
     let options = stage.options;
     let mut outcome = Outcome::default();
@@ -55,13 +56,15 @@ pub fn run(
     for process in 0..options.processes {
         processes.push(Process::start(stage, process)?);
     }
-    let until = Instant::now() + time;
+    let start = Instant::now();
+    let until = start + time;
     while Instant::now() < until && outcome.wrong.is_empty() && !stage.board.is_stopped() {
         if let Err(signal) = interrupt.check() {
             outcome.interrupted = Some(signal);
             break;
         }
         std::thread::sleep(TICK);
+        tell(start.elapsed(), stage.board.started());
         if options.only.is_none() && Instant::now() >= next_kill {
             let victim = victims.below(options.processes as u64) as usize;
             processes[victim].kill();
