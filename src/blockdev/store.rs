@@ -63,8 +63,9 @@ enum Medium {
 }
 
 impl Store {
-    /// `scan` is told of the bytes of a backing file that were looked at, and
-    /// of how many; an error of it ends the work.
+    /// The blocks and their checksums, as they are to be served after
+    /// [`Store::begin`]. `scan` is told of the bytes of a backing file that
+    /// were looked at, and of how many; an error of it ends the work.
     pub fn open(
         options: &Options,
         scan: &dyn Fn(u64, u64) -> Result<(), Failure>,
@@ -136,7 +137,7 @@ impl Store {
         });
         let parity = parity.transpose()?;
         let log = (
-            usize::from(options.queues) * usize::from(options.depth),
+            log_entries(options),
             (LARGEST_REQUEST / options.block_size) as usize,
         );
         let tick = |at| scan(at, bytes);
@@ -148,7 +149,7 @@ impl Store {
             ..Opened::default()
         };
         let medium = Medium::File { file, sums, parity };
-        let mut store = Self::new(options, bytes, zero, medium)?;
+        let store = Self::new(options, bytes, zero, medium)?;
         if let Medium::File { sums, .. } = &store.medium {
             for block in 0..store.blocks() {
                 store.words.store(block as usize, sums.get(block));
@@ -157,10 +158,17 @@ impl Store {
         if let Some(redundancy) = &redundancy {
             store.bring_parity(redundancy, &tick, &mut opened)?;
         }
-        if let Medium::File { sums, .. } = &mut store.medium {
-            sums.begin(log.0)?;
-        }
         Ok((store, opened))
+    }
+
+    /// From here on a file is in use, until [`Store::close`]. Whoever cannot
+    /// serve it must not get here: the next server would take it for one whose
+    /// server died.
+    pub fn begin(&mut self, options: &Options) -> Result<(), Failure> {
+        match &mut self.medium {
+            Medium::File { sums, .. } => sums.begin(log_entries(options)),
+            Medium::Memory { .. } => Ok(()),
+        }
     }
 
     /// Makes the parity of groups for which there may be none, or that of
@@ -346,7 +354,9 @@ impl Store {
         start..start + size
     }
 
-    /// Everything is on the disk when this has succeeded.
+    /// Everything is on the disk when this has succeeded. After a failure it
+    /// may not be: then the store is dropped instead, and what is in the log is
+    /// for the next server.
     pub fn close(self) -> Result<(), Failure> {
         if let Medium::File { file, sums, parity } = self.medium {
             file.sync_data()
@@ -408,6 +418,11 @@ fn redundancy(options: &Options, bytes: u64) -> Option<Redundancy> {
         algorithm: options.algorithm,
         block_size: options.block_size,
     })
+}
+
+/// One for each request that can be on its way.
+fn log_entries(options: &Options) -> usize {
+    usize::from(options.queues) * usize::from(options.depth)
 }
 
 fn whole_blocks(options: &Options, bytes: u64) -> Result<(), Failure> {

@@ -86,6 +86,8 @@ pub struct Sums {
     geometry: Geometry,
     zero: u64,
     log_blocks: usize,
+    /// Entries of our own log: none before [`Sums::begin`].
+    log_entries: usize,
     /// Entries and blocks per entry of the log as it was found.
     old_log: Option<(usize, usize)>,
 }
@@ -141,6 +143,7 @@ impl Sums {
             geometry,
             zero,
             log_blocks,
+            log_entries: 0,
             old_log,
         };
         let recovered = match old_log {
@@ -185,6 +188,7 @@ impl Sums {
         self.words.store(AT_LOG_BLOCKS, self.log_blocks as u64);
         self.words.store(AT_STATE, IN_USE);
         self.old_log = None;
+        self.log_entries = log_entries;
         self.sync()
     }
 
@@ -232,10 +236,13 @@ impl Sums {
     }
 
     /// Everything is in the table and on the disk; the backing file's data
-    /// must be there already.
+    /// must be there already. A write that the log still has may have got to
+    /// the data or not: then the next server has to look, as after a crash.
     pub fn close(self) -> Result<(), Failure> {
         self.sync()?;
-        self.words.store(AT_STATE, CLEAN);
+        if (0..self.log_entries).all(|entry| self.words.load(self.entry(entry)) == FREE) {
+            self.words.store(AT_STATE, CLEAN);
+        }
         self.sync()
     }
 
@@ -581,6 +588,34 @@ mod tests {
         drop(sums);
         let (_, recovered) = files.open().expect("sums");
         assert_eq!(recovered, Some(Recovered::default()));
+    }
+
+    #[test]
+    fn a_file_that_is_closed_over_a_write_in_flight_is_recovered() {
+        let files = files();
+        let (sums, _) = files.open().expect("sums");
+        let new = digest(BlockAlgorithm::Crc32c, &[4; 4096]);
+        sums.announce(3, 6, [new].into_iter());
+        files.write(6, 4);
+        sums.close().expect("closed");
+        let (sums, recovered) = files.open().expect("sums");
+        let expected = Recovered {
+            new: 1,
+            ..Recovered::default()
+        };
+        assert_eq!((recovered, sums.get(6)), (Some(expected), new));
+    }
+
+    #[test]
+    fn a_server_that_never_began_leaves_the_file_as_it_was() {
+        let files = files();
+        let (sums, _) = files.open().expect("sums");
+        sums.close().expect("closed");
+        let path = files.directory.path().join("sums");
+        let open = || Sums::open(&path, &files.backing, GEOMETRY, LOG, &|_| Ok(()));
+        drop(open().expect("sums"));
+        let (_, recovered) = open().expect("sums");
+        assert_eq!(recovered, None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ring is thread-local, and a signal would end its waits early.
 
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -26,6 +26,8 @@ const TARGET: &str = "uringbpf";
 pub struct Added {
     pub id: u32,
     pub char_device: OwnedFd,
+    /// The control thread's, open for as long as that lives.
+    pub other_char_device: RawFd,
 }
 
 enum Order {
@@ -151,6 +153,7 @@ fn add(options: &DeviceOptions, token: u64) -> Result<(UblkCtrl, UblkDev, Added)
     let added = Added {
         id: info.dev_id,
         char_device,
+        other_char_device: device.tgt.fds[0],
     };
     Ok((control, device, added))
 }
