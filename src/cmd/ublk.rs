@@ -12,7 +12,7 @@ use crate::complaints::Complaints;
 use crate::error::Failure;
 use crate::report::{Report, complain};
 use crate::sys;
-use crate::ublk::{Device, Registration, cleanup};
+use crate::ublk::{Device, Registration, cleanup_with};
 
 pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
     let report = Report::new(global)?;
@@ -51,11 +51,13 @@ pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
 }
 
 fn clean_up(report: &Report) -> Result<(), Failure> {
-    let removed = cleanup()?;
+    let mut removed = Vec::new();
+    let cleaned = cleanup_with(|id| removed.push(id));
     for id in &removed {
         let human = format!("removed ublk device {id}, whose server has ended");
         report.result("ublk", &human, json!({"event": "removed", "id": id}))?;
     }
+    cleaned?;
     if removed.is_empty() {
         report.result("ublk", "nothing to remove", json!({"event": "clean"}))?;
     }

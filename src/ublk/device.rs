@@ -103,7 +103,8 @@ impl Device {
     /// [`Failure::Missing`].
     pub fn add(options: DeviceOptions) -> Result<Self, Failure> {
         options.check()?;
-        super::cleanup()?;
+        // What others left is no reason to do without a device of our own.
+        let _ = super::cleanup();
         // From here on a crash leaves nothing that the next run cannot find:
         // the token is on record before a device carries it.
         let mut record = Record::create()?;
