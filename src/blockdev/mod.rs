@@ -14,6 +14,7 @@
 //! [`groups`] and [`parity`] are what a bad block is rebuilt from.
 
 mod counters;
+mod file_lock;
 mod fresh;
 mod groups;
 mod guard;

@@ -5,13 +5,14 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::libbpf_sys::bpf_map_create_opts;
 use libbpf_rs::{MapHandle, MapType};
 
+use super::file_lock::{PATIENCE, lock};
 use super::groups::{Bad, Blocks, Groups, Place, Redundancy};
 use super::parity::{ParityFile, Shape, refused};
 use super::sums::{Geometry, Recovered, Sums, digest, next_data};
@@ -43,6 +44,8 @@ pub struct Store {
 pub struct Opened {
     /// When the last server did not end by itself.
     pub recovered: Option<Recovered>,
+    /// Checksums were made of data that was there: as it is, good or bad.
+    pub sums_made: bool,
     /// Parity was made of data that was there.
     pub parity_made: bool,
     /// Blocks that were found not to be what was written.
@@ -77,17 +80,7 @@ impl Store {
     }
 
     fn in_memory(options: &Options, bytes: u64) -> Result<Self, Failure> {
-        whole_blocks(options, bytes)?;
-        let parity = redundancy(options, bytes).map_or(0, |redundancy| {
-            redundancy.groups.count() * u64::from(options.block_size)
-        });
-        let all = bytes.saturating_add(parity);
-        if all > LARGEST_ARENA {
-            let with = if parity > 0 { ", parity included" } else { "" };
-            return Err(Failure::usage(format!(
-                "--size {bytes}: an arena is at most 4 GiB{with}; --backing takes a file of any size"
-            )));
-        }
+        let all = check_memory(options, bytes)?;
         proc::require_memory(&format!("--size {bytes}"), all)?;
         let pages = all.div_ceil(sys::page_size() as u64) as u32;
         let map = map(MapType::Arena, "arena", 0, 0, pages)?;
@@ -113,7 +106,8 @@ impl Store {
         bytes: Option<u64>,
         scan: &dyn Fn(u64, u64) -> Result<(), Failure>,
     ) -> Result<(Self, Opened), Failure> {
-        let (file, bytes) = open_backing(path, bytes)?;
+        let sums_path = beside(path, ".uringbpf-sums");
+        let (file, bytes, new) = open_backing(path, bytes, &sums_path)?;
         whole_blocks(options, bytes)?;
         let parity_path = beside(path, ".uringbpf-parity");
         let found = ParityFile::shape(&parity_path)?;
@@ -141,11 +135,11 @@ impl Store {
             (LARGEST_REQUEST / options.block_size) as usize,
         );
         let tick = |at| scan(at, bytes);
-        let sums_path = beside(path, ".uringbpf-sums");
         let (sums, recovered) = Sums::open(&sums_path, &file, geometry, log, &tick)?;
         let zero = sums.zero();
         let mut opened = Opened {
             recovered,
+            sums_made: !new && sums.of_data(),
             ..Opened::default()
         };
         let medium = Medium::File { file, sums, parity };
@@ -408,6 +402,22 @@ impl Blocks for Store {
     }
 }
 
+/// Whether a device of this size can be in memory, and how much it takes.
+pub fn check_memory(options: &Options, bytes: u64) -> Result<u64, Failure> {
+    whole_blocks(options, bytes)?;
+    let parity = redundancy(options, bytes).map_or(0, |redundancy| {
+        redundancy.groups.count() * u64::from(options.block_size)
+    });
+    let all = bytes.saturating_add(parity);
+    if all > LARGEST_ARENA {
+        let with = if parity > 0 { ", parity included" } else { "" };
+        return Err(Failure::usage(format!(
+            "--size {bytes}: an arena is at most 4 GiB{with}; --backing takes a file of any size"
+        )));
+    }
+    Ok(all)
+}
+
 fn redundancy(options: &Options, bytes: u64) -> Option<Redundancy> {
     let groups = Groups {
         size: options.parity.into(),
@@ -435,8 +445,13 @@ fn whole_blocks(options: &Options, bytes: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The file, made with `bytes` where it is missing, and its length.
-fn open_backing(path: &Path, bytes: Option<u64>) -> Result<(File, u64), Failure> {
+/// The file, made with `bytes` where it is missing or empty, its length, and
+/// whether it was made.
+fn open_backing(
+    path: &Path,
+    bytes: Option<u64>,
+    sums: &Path,
+) -> Result<(File, u64, bool), Failure> {
     let failed = |what: &str, error: &std::io::Error| {
         Failure::io(format!("{what} {}", path.display()), error)
     };
@@ -454,16 +469,23 @@ fn open_backing(path: &Path, bytes: Option<u64>) -> Result<(File, u64), Failure>
             path.display()
         )));
     }
-    // SAFETY: an open descriptor and no memory.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        let error = std::io::Error::last_os_error();
-        return Err(failed("lock", &error).next("somebody else uses this file"));
-    }
+    lock(&file, PATIENCE)
+        .map_err(|error| failed("lock", &error).next("somebody else uses this file"))?;
     match (metadata.len(), bytes) {
         (0, Some(bytes)) => {
+            // Every block would be an error.
+            if std::fs::metadata(sums).is_ok_and(|metadata| metadata.len() > 0) {
+                let what = format!(
+                    "{}: the checksums of another file than {}, which is new",
+                    sums.display(),
+                    path.display()
+                );
+                return Err(Failure::environment(what)
+                    .next("remove it, or put the file that it belongs to back"));
+            }
             file.set_len(bytes)
                 .map_err(|error| failed("set the size of", &error))?;
-            Ok((file, bytes))
+            Ok((file, bytes, true))
         }
         (0, None) => Err(Failure::usage(format!(
             "{}: an empty file; --size says how large the device is to be",
@@ -473,7 +495,7 @@ fn open_backing(path: &Path, bytes: Option<u64>) -> Result<(File, u64), Failure>
             "{}: has {len} bytes, not the {bytes} of --size",
             path.display()
         ))),
-        (len, _) => Ok((file, len)),
+        (len, _) => Ok((file, len, false)),
     }
 }
 

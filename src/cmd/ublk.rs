@@ -108,6 +108,11 @@ impl Observer for Teller {
         if opened.parity_made {
             self.trouble("there was no parity of these data: it is made from what stands there");
         }
+        if opened.sums_made {
+            self.trouble(
+                "there were no checksums of these data: they are made of what stands there",
+            );
+        }
         let path = device.path().display().to_string();
         let keys = json!({
             "event": "ready",
@@ -122,6 +127,7 @@ impl Observer for Teller {
             "parity_made": opened.parity_made,
         });
         suspended(self.status.as_ref(), || {
+            "sums_made": opened.sums_made,
             self.report.data("ublk", path, keys)
         })
     }
