@@ -21,13 +21,14 @@ mod guard;
 mod locks;
 mod parity;
 mod server;
+mod signals;
 mod store;
 mod sums;
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 pub use counters::Counters;
@@ -41,7 +42,7 @@ use crate::error::Failure;
 use crate::kernel::Kernel;
 use crate::report::complain;
 use crate::sys;
-use crate::ublk::{Device, DeviceOptions, Registration};
+use crate::ublk::{self, Device, DeviceOptions, Registration};
 use groups::{Bad, Blocks};
 use guard::or_abandon;
 use locks::Locks;
@@ -131,19 +132,37 @@ pub trait Observer: Sync {
     fn ended(&self, counters: &Counters);
 }
 
-/// Serves a device until SIGINT or SIGTERM, which it returns as
-/// [`Failure::Interrupted`] when everything is written back and the device has
-/// gone. Blocks the process's signals from here on, for good.
+/// Serves a device until SIGINT, SIGTERM, SIGQUIT or SIGHUP, which it returns
+/// as [`Failure::Interrupted`] when everything is written back and the device
+/// has gone. Blocks the process's signals from here on, for good.
 pub fn serve(kernel: &Kernel, options: &Options, observer: &dyn Observer) -> Result<(), Failure> {
     // Inherited by every thread that is started from here on.
     sys::block_signals();
+    let counters = Counters::default();
+    // Printing may wait for a reader, and must not keep anything else.
+    std::thread::scope(|printing| serve_with(kernel, options, observer, &counters, printing))
+}
+
+fn serve_with<'scope, 'env>(
+    kernel: &Kernel,
+    options: &Options,
+    observer: &'env dyn Observer,
+    counters: &'env Counters,
+    printing: &'scope std::thread::Scope<'scope, 'env>,
+) -> Result<(), Failure> {
+    let ending = signals::ending();
     let scan = |at, of| {
         observer.scanned(at, of);
-        match sys::wait_for_signal(&[libc::SIGINT, libc::SIGTERM], Duration::ZERO) {
+        match sys::wait_for_signal(&ending, Duration::ZERO) {
             Some(signal) => Err(Failure::Interrupted(signal)),
             None => Ok(()),
         }
     };
+    if let Backing::Memory(bytes) = options.backing {
+        store::check_memory(options, bytes)?;
+    }
+    // Before much memory is filled, or a large file read, for nothing.
+    ublk::check_for(options.registration)?;
     let (mut store, opened) = Store::open(options, &scan)?;
     let device = Device::add(DeviceOptions {
         bytes: store.bytes(),
@@ -162,7 +181,7 @@ pub fn serve(kernel: &Kernel, options: &Options, observer: &dyn Observer) -> Res
         device: &device,
         store: &store,
         locks: Locks::default(),
-        counters: Counters::default(),
+        counters,
         inboxes: (0..options.queues)
             .map(|_| Inbox::new())
             .collect::<Result<_, _>>()?,
@@ -171,9 +190,19 @@ pub fn serve(kernel: &Kernel, options: &Options, observer: &dyn Observer) -> Res
         failure: OnceLock::new(),
         observer,
     };
-    let served = std::thread::scope(|scope| run(scope, &shared, &opened));
+    // One at a time: who does not read the first answer gets no second.
+    let answering = Arc::new(AtomicBool::new(false));
+    let ask = || {
+        if !answering.swap(true, Ordering::SeqCst) {
+            let answering = Arc::clone(&answering);
+            printing.spawn(move || {
+                observer.asked(counters);
+                answering.store(false, Ordering::SeqCst);
+            });
+        }
+    };
+    let served = std::thread::scope(|scope| run(scope, &shared, &opened, &ending, &ask));
     let started = shared.started.into_inner();
-    let counters = shared.counters;
     drop(device);
     // Where a queue failed, the next server looks at what was in flight.
     let orderly = !started || matches!(served, Ok(()) | Err(Failure::Interrupted(_)));
@@ -181,7 +210,7 @@ pub fn serve(kernel: &Kernel, options: &Options, observer: &dyn Observer) -> Res
         true => store.close(),
         false => Ok(drop(store)),
     };
-    observer.ended(&counters);
+    observer.ended(counters);
     // The first thing that went wrong is the reason for what came after it.
     match served {
         Err(failure @ Failure::Interrupted(_)) => closed.and(Err(failure)),
@@ -196,7 +225,7 @@ struct Shared<'a> {
     device: &'a Device,
     store: &'a Store,
     locks: Locks,
-    counters: Counters,
+    counters: &'a Counters,
     inboxes: Vec<Inbox>,
     /// There is a block device, so there may have been requests.
     started: AtomicBool,
@@ -247,6 +276,8 @@ fn run<'scope, 'env>(
     scope: &'scope std::thread::Scope<'scope, 'env>,
     shared: &'env Shared<'env>,
     opened: &Opened,
+    ending: &[i32],
+    ask: &dyn Fn(),
 ) -> Result<(), Failure> {
     let (taken, ready) = channel();
     let threads: Vec<_> = (0..shared.options.queues)
@@ -273,7 +304,7 @@ fn run<'scope, 'env>(
             let open = threads.iter().all(Result::is_ok)
                 && (0..shared.options.queues).all(|_| ready.recv().is_ok());
             match open {
-                true => supervise(shared, opened),
+                true => supervise(shared, opened, ending, ask),
                 false => {
                     shared.abandon();
                     Ok(None)
@@ -302,26 +333,31 @@ fn run<'scope, 'env>(
 
 /// Starts the device, and waits for a reason to stop it: the signal, or `None`
 /// where a queue has failed.
-fn supervise(shared: &Shared<'_>, opened: &Opened) -> Result<Option<i32>, Failure> {
+fn supervise(
+    shared: &Shared<'_>,
+    opened: &Opened,
+    ending: &[i32],
+    ask: &dyn Fn(),
+) -> Result<Option<i32>, Failure> {
     unless_failed(shared, "start the ublk device", || shared.device.start())?;
     shared.started.store(true, Ordering::Relaxed);
     keep_pages_stable(shared.device);
     shared.observer.ready(shared.device, opened)?;
     opened.bad.iter().for_each(|bad| shared.tell(bad));
-    let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1];
+    let signals = [ending, &[libc::SIGUSR1]].concat();
     loop {
         let signal = sys::wait_for_signal(&signals, Duration::from_secs(1));
         if shared.failed.load(Ordering::SeqCst) {
             return Ok(None);
         }
         match signal {
-            Some(libc::SIGUSR1) => shared.observer.asked(&shared.counters),
+            Some(libc::SIGUSR1) => ask(),
             Some(signal) => {
                 // Waits for what the page cache holds to be written back.
                 unless_failed(shared, "stop the ublk device", || shared.device.stop())?;
                 return Ok(Some(signal));
             }
-            None => shared.observer.tick(&shared.counters),
+            None => shared.observer.tick(shared.counters),
         }
     }
 }
@@ -348,7 +384,7 @@ fn unless_failed(
         loop {
             match waiting.recv_timeout(Duration::from_secs(1)) {
                 Ok(result) => return result,
-                Err(RecvTimeoutError::Timeout) => shared.observer.tick(&shared.counters),
+                Err(RecvTimeoutError::Timeout) => shared.observer.tick(shared.counters),
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::environment(format!("{what}: a thread panicked")));
                 }

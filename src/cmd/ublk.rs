@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! `uringbpf ublk`
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, stderr, stdout};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -85,8 +85,11 @@ impl Teller {
         let mut keys = counters.json();
         keys["event"] = json!(event);
         let print = || self.report.data("ublk", counters.to_string(), keys);
+        // Only a terminal shows both; and a reader who does not read would keep
+        // the status line, and with it whoever writes to it.
+        let status = self.status.as_ref().filter(|_| stdout().is_terminal());
         // Who reads this may have gone: no reason to take the disk away.
-        let _ = suspended(self.status.as_ref(), print);
+        let _ = suspended(status, print);
     }
 }
 
@@ -105,13 +108,13 @@ impl Observer for Teller {
                  {old} old, {torn} neither"
             ));
         }
-        if opened.parity_made {
-            self.trouble("there was no parity of these data: it is made from what stands there");
-        }
         if opened.sums_made {
             self.trouble(
                 "there were no checksums of these data: they are made of what stands there",
             );
+        }
+        if opened.parity_made {
+            self.trouble("there was no parity of these data: it is made from what stands there");
         }
         let path = device.path().display().to_string();
         let keys = json!({
@@ -124,10 +127,10 @@ impl Observer for Teller {
                 "old": recovered.old,
                 "torn": recovered.torn,
             })),
+            "sums_made": opened.sums_made,
             "parity_made": opened.parity_made,
         });
         suspended(self.status.as_ref(), || {
-            "sums_made": opened.sums_made,
             self.report.data("ublk", path, keys)
         })
     }
