@@ -261,6 +261,11 @@ pub fn remove(abandoned: &Abandoned) -> Result<Option<u32>, Failure> {
 fn remove_own(ids: Vec<u32>, token: u64) -> Result<Option<u32>, Failure> {
     let mut unknown = None;
     for id in ids {
+        // libublk has more than an error to say of this.
+        if !Path::new(DRIVER).exists() {
+            let what = format!("look at ublk device {id}: open {DRIVER}");
+            return Err(Failure::os(what, libc::ENOENT));
+        }
         match UblkCtrl::new_simple(id as i32) {
             Ok(control) if control.dev_info().ublksrv_flags == token => {
                 checked(&format!("delete ublk device {id}"), control.del_dev_async())?;
