@@ -208,7 +208,10 @@ fn serve_with<'scope, 'env>(
     let orderly = !started || matches!(served, Ok(()) | Err(Failure::Interrupted(_)));
     let closed = match orderly {
         true => store.close(),
-        false => Ok(drop(store)),
+        false => {
+            drop(store);
+            Ok(())
+        }
     };
     observer.ended(counters);
     // The first thing that went wrong is the reason for what came after it.
