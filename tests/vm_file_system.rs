@@ -15,7 +15,7 @@ use uringbpf::layout::Random;
 use uringbpf::pattern;
 
 mod served;
-use served::{ended, start};
+use served::{Identity, ended, start};
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
@@ -25,6 +25,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 struct Disk {
     server: Child,
     path: PathBuf,
+    identity: Identity,
     mounted: TempDir,
 }
 
@@ -33,6 +34,7 @@ impl Disk {
         let (server, path) = start(words);
         Disk {
             server,
+            identity: Identity::of(&path),
             path,
             mounted: tempfile::tempdir_in("/dev/shm").expect("a directory"),
         }
@@ -55,7 +57,7 @@ impl Disk {
         let (status, said) = ended(self.server);
         assert_eq!(status, Some(130));
         assert_eq!(said, "uringbpf: interrupted\n");
-        assert!(!self.path.exists(), "the device has gone");
+        assert!(self.identity.is_gone(), "{:?} has gone", self.identity);
     }
 }
 
@@ -97,6 +99,8 @@ fn compare(place: &Path, tree: &BTreeMap<PathBuf, Vec<u8>>) {
 }
 
 /// Random writes, read back and verified, two jobs at sixteen requests each.
+/// fio that runs out of time verifies nothing after its last pass of writes:
+/// so it does that now and then while it writes.
 fn fio(disk: &Disk) {
     let seconds = number("URINGBPF_FIO_SECONDS", 2);
     let output = Command::new("fio")
@@ -106,16 +110,33 @@ fn fio(disk: &Disk) {
         .args(["--ioengine=io_uring", "--iodepth=16", "--numjobs=2"])
         .args(["--bs=4k", "--time_based"])
         .args(["--size=32m", "--offset_increment=32m"])
-        .args([
-            "--verify=crc32c",
-            "--verify_fatal=1",
-            "--verify_state_save=0",
-        ])
+        .args(["--verify=crc32c", "--verify_fatal=1"])
+        .args(["--verify_state_save=0", "--verify_backlog=64"])
+        .arg("--output-format=json")
         .output()
         .expect("fio");
     let said = String::from_utf8_lossy(&output.stdout);
     let cause = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{cause}");
+    // Notes come first.
+    let json = said.find('{').map(|start| &said[start..]);
+    let report = serde_json::from_str(json.expect("a report"));
+    let report: serde_json::Value = report.expect("JSON");
+    let jobs = report["jobs"].as_array().expect("jobs");
+    assert_eq!(jobs.len(), 2, "{said}");
+    for job in jobs {
+        let number = |value: &serde_json::Value| value.as_u64().expect("a number");
+        // There only where it is told to go on after errors.
+        let errors = job["total_err"].as_u64().unwrap_or(0);
+        assert_eq!((number(&job["error"]), errors), (0, 0), "{said}");
+        // What a job that only writes reads, it verifies.
+        let (written, verified) = (&job["write"]["io_bytes"], &job["read"]["io_bytes"]);
+        println!("fio: written {written}, verified {verified} bytes");
+        assert!(
+            number(verified) > 0 && 2 * number(verified) > number(written),
+            "written {written}, verified {verified}"
+        );
+    }
 }
 
 #[test]

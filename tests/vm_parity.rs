@@ -15,8 +15,6 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use blockdev::*;
 use uringbpf::layout::Random;
@@ -105,7 +103,12 @@ fn a_bad_block_of_each_group_is_rebuilt_and_mended_in_the_file() {
         for _ in 0..4 {
             let start = random.below(blocks);
             let count = 1 + random.below((blocks - start).min(3 * group));
-            discard(&device, start * block_size, count * block_size);
+            let zeros = if random.below(2) == 0 {
+                discard
+            } else {
+                zero_out
+            };
+            zeros(&device, start * block_size, count * block_size);
             versions[start as usize..(start + count) as usize].fill(0);
         }
         exercise(&device, block_size as usize, &mut versions, &mut random);
@@ -233,28 +236,18 @@ fn parity_is_right_after_the_server_was_killed() {
     let words = ["--parity", "4", "--size", "1M", "--queues", "2"];
     let blocks: Vec<Block> = (0..256).map(|_| Block::default()).collect();
     for kill in 0..kills {
-        let mut server = Server::on(&backing, &words);
-        std::thread::scope(|scope| {
-            let path = &server.path;
-            for (index, own) in blocks.chunks(64).enumerate() {
-                let random = Random(random.next());
-                scope.spawn(move || write_until_it_fails(path, own, index as u64 * 64, random));
-            }
-            std::thread::sleep(Duration::from_millis(200 + random.below(800)));
-            server.child.kill().expect("it is ours");
-            server.child.wait().expect("it is ours");
-        });
+        let server = Server::on(&backing, &words);
+        let (dead, _) = kill_under_load(server, &blocks, &mut random);
         // Recovery makes parity of the groups that were being written.
         let server = Server::on(&backing, &words);
-        let versions = settle(&server, &blocks, kill);
+        check_nothing_is_left(&dead);
+        let versions = settle(&server, &blocks, 0, false, kill);
         server.end();
         check_rebuilt(&backing, &words, &versions, &mut random);
     }
 
     // As if the machine had died, and parity not got to the disk.
-    let mut server = Server::on(&backing, &words);
-    server.child.kill().expect("it is ours");
-    server.child.wait().expect("it is ours");
+    Server::on(&backing, &words).kill();
     let sums = open_file(&PathBuf::from(format!(
         "{}.uringbpf-sums",
         backing.display()
@@ -265,32 +258,9 @@ fn parity_is_right_after_the_server_was_killed() {
         .write_all_at(&[0x55; 64 * 4096], HEADER)
         .expect("written");
     let server = Server::on(&backing, &words);
-    let versions = settle(&server, &blocks, kills);
+    let versions = settle(&server, &blocks, 0, false, kills);
     server.end();
     check_rebuilt(&backing, &words, &versions, &mut random);
-}
-
-/// What is there after a kill: of each block the version that was answered, or
-/// the one on its way.
-fn settle(server: &Server, blocks: &[Block], kill: u32) -> Vec<u64> {
-    let device = server.open();
-    let mut buffer = Aligned::new(4096, 0);
-    let mut wanted = vec![0; 4096];
-    let settled = blocks.iter().zip(0..).map(|(block, number)| {
-        device
-            .read_exact_at(buffer.bytes(), number * 4096)
-            .unwrap_or_else(|error| panic!("kill {kill}, block {number}: {error}"));
-        let versions = [&block.answered, &block.flying].map(|one| one.load(Ordering::Relaxed));
-        let found = versions.into_iter().find(|version| {
-            fill(*version, number, &mut wanted);
-            buffer.bytes() == wanted
-        });
-        let version = found.unwrap_or_else(|| panic!("kill {kill}, block {number}"));
-        block.answered.store(version, Ordering::Relaxed);
-        block.flying.store(version, Ordering::Relaxed);
-        version
-    });
-    settled.collect()
 }
 
 /// One block of each group of four goes bad: all are rebuilt.

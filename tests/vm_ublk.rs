@@ -2,11 +2,15 @@
 //! The life of a ublk device, served through BPF: needs a kernel with
 //! IORING_OP_BPF and ublk zero copy.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use libublk::UblkFlags;
+use libublk::ctrl::{UblkCtrl, UblkCtrlBuilder};
 use uringbpf::kernel::{Kernel, Overrides};
 use uringbpf::layout::Random;
 use uringbpf::pattern;
@@ -19,6 +23,10 @@ use uringbpf::submission::entry;
 use uringbpf::ublk::{
     BlockOperation, BlockRequest, Device, DeviceOptions, Event, Queue, Registration, cleanup,
 };
+
+#[path = "served/tasks.rs"]
+mod tasks;
+use tasks::{PATIENCE, processes, stat, stuck, wait_until};
 
 const KFIXED: u8 = 3;
 const DEPTH: u16 = 8;
@@ -232,6 +240,50 @@ fn what_is_written_reads_back_with_automatic_registration() {
     what_is_written_reads_back(Registration::Auto);
 }
 
+/// A request that nobody answers any more must not keep a stop waiting.
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn a_device_that_is_given_up_stops_with_a_request_in_flight() {
+    let _alone = alone();
+    let device = Device::add(options(Registration::Auto)).expect("a device");
+    let (opened, ready) = channel();
+    let (came, request) = channel();
+    let (give_up, given_up) = channel::<()>();
+    let (stopped, stopping) = channel();
+    std::thread::scope(|scope| {
+        let device = &device;
+        scope.spawn(move || {
+            let kernel = Kernel::read(Overrides::default());
+            let ring = Ring::open(&kernel, &RingOptions::default(), u32::from(DEPTH));
+            let ring = ring.expect("a ring");
+            let _table = Table::new(&ring, u32::from(DEPTH)).expect("a table");
+            let queue = Queue::open(device, &ring, 0, 0).expect("a queue");
+            opened.send(()).expect("somebody waits");
+            while ring.completion().is_none() {
+                ring.submit_and_wait(1).expect("the ring works");
+            }
+            came.send(()).expect("somebody waits");
+            // The queue and the ring go now, and the request with them.
+            let _ = given_up.recv();
+            drop(queue);
+        });
+        ready.recv().expect("the queue opens");
+        device.start().expect("it starts");
+        // Nobody need ask: the kernel looks for partitions.
+        request.recv().expect("a request");
+        scope.spawn(move || stopped.send(device.stop()));
+        let waits = stopping.recv_timeout(Duration::from_millis(500));
+        assert_eq!(waits, Err(RecvTimeoutError::Timeout), "for the request");
+        device.give_up();
+        // Both may fail together.
+        device.give_up();
+        drop(give_up);
+        assert_eq!(stopping.recv_timeout(PATIENCE), Ok(Ok(())));
+    });
+    drop(device);
+    assert_eq!(left_over(), Vec::<PathBuf>::new());
+}
+
 #[test]
 #[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
 fn cleaning_up_leaves_a_living_device_alone() {
@@ -246,24 +298,100 @@ fn cleaning_up_leaves_a_living_device_alone() {
     assert_eq!(records.count(), 0);
 }
 
+/// A device that another tool has made, with a token of its own.
+fn foreign() -> UblkCtrl {
+    UblkCtrlBuilder::default()
+        .name("foreign")
+        .nr_queues(1)
+        .depth(1)
+        .ctrl_target_flags(0x1234)
+        .dev_flags(UblkFlags::UBLK_DEV_F_ADD_DEV)
+        .build()
+        .expect("a device")
+}
+
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn cleaning_up_removes_what_a_dead_server_left_and_nothing_of_others() {
+    let _alone = alone();
+    let foreign = foreign();
+    let node = PathBuf::from(foreign.get_cdev_path());
+    let mut server = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
+        .args(["ublk", "--size", "1M"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(server.stdout.take().expect("piped"));
+    stdout.read_line(&mut line).expect("readable");
+    let id = line.trim_end().strip_prefix("/dev/ublkb");
+    let id = id.expect("a device").to_string();
+    let cleaned = || {
+        let output = uringbpf(&["ublk", "--cleanup"])
+            .stdout(Stdio::piped())
+            .output();
+        let output = output.expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert_eq!(cleaned(), "nothing to remove\n", "while it serves");
+    kill(server.id());
+    server.wait().expect("it ends");
+    let own = PathBuf::from(format!("/dev/ublkc{id}"));
+    assert!(own.exists(), "a dead server leaves its device");
+
+    // One whose device's number was never noted, and one whose number has gone
+    // to somebody else.
+    let records = Path::new("/run/uringbpf/ublk");
+    let record = |name: &str, text: &str| std::fs::write(records.join(name), text);
+    record("0000000000000001", "token 0000000000000001\npid 1\n").expect("written");
+    let id_of_foreign = foreign.dev_info().dev_id;
+    let text = format!("token 0000000000000002\npid 1\ndevice {id_of_foreign}\n");
+    record("0000000000000002", &text).expect("written");
+
+    let removed = format!("removed ublk device {id}, whose server has ended\n");
+    assert_eq!(cleaned(), removed);
+    wait_until("its device goes", || !own.exists());
+    assert!(node.exists(), "that of another tool stays");
+    assert_eq!(std::fs::read_dir(records).expect("records").count(), 0);
+    drop(foreign);
+}
+
+/// Where nobody can tell whose a device is, its record stays.
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn a_device_that_nobody_can_look_at_is_not_forgotten() {
+    let _alone = alone();
+    let mut server = uringbpf(&["ublk", "--size", "1M"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(server.stdout.take().expect("piped"));
+    stdout.read_line(&mut line).expect("readable");
+    kill(server.id());
+    server.wait().expect("it ends");
+    // Without the driver's node, as in a container; other tests are not to see.
+    let hidden = Command::new("unshare")
+        .args(["-m", "sh", "-c"])
+        .arg("mount -t tmpfs none /dev && \"$0\" ublk --cleanup")
+        .arg(env!("CARGO_BIN_EXE_uringbpf"))
+        .output()
+        .expect("unshare");
+    let said = String::from_utf8_lossy(&hidden.stderr);
+    assert_eq!(hidden.status.code(), Some(3), "{said}");
+    assert!(said.contains("look at ublk device"), "{said}");
+    assert_ne!(left_over(), Vec::<PathBuf>::new());
+    let cleaned = uringbpf(&["ublk", "--cleanup"]).status().expect("it runs");
+    assert!(cleaned.success());
+    wait_until("nothing is left over", || left_over().is_empty());
+}
+
 fn uringbpf(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_uringbpf"));
     command.args(arguments).stdin(Stdio::null());
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command
-}
-
-/// The fields of a process behind its name in /proc/ID/stat: state, parent, …
-fn stat(process: &Path) -> Option<(String, Vec<String>)> {
-    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
-    let (name, rest) = stat.rsplit_once(") ")?;
-    let fields = rest.split_whitespace().map(str::to_string);
-    Some((name.to_string(), fields.collect()))
-}
-
-fn processes() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-    entries.map(|entry| entry.path()).collect()
 }
 
 /// The children of a process.
@@ -289,15 +417,6 @@ fn left_over() -> Vec<PathBuf> {
     left.extend(list("/run/uringbpf/ublk"));
     left.extend(list("/run/ublksrvd"));
     left
-}
-
-/// Tasks that wait for I/O that nobody will do.
-fn stuck() -> Vec<String> {
-    let states = processes().into_iter().filter_map(|path| stat(&path));
-    states
-        .filter(|(_, fields)| fields[0] == "D")
-        .map(|(name, _)| name)
-        .collect()
 }
 
 /// How often something is killed: URINGBPF_KILLS.
@@ -357,18 +476,15 @@ fn after_a_kill_at_any_moment_the_next_run_leaves_nothing_behind() {
         server.wait().expect("it ends");
     }
     eprintln!("killed with a device there: {servers} servers, {clients} clients");
+    // A run that had ended, or not begun, leaves nothing to clean up.
+    assert!(
+        servers > 0 && (clients > 0 || rounds() < 2),
+        "none was killed with its device there"
+    );
     assert!(uringbpf(&job).status().expect("it runs").success());
     // What was in flight ends by itself.
-    let begin = Instant::now();
-    while !(left_over().is_empty() && stuck().is_empty()) {
-        assert!(
-            begin.elapsed() < Duration::from_secs(60),
-            "left over: {:?}, stuck: {:?}",
-            left_over(),
-            stuck()
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until("nothing is left over", || left_over().is_empty());
+    wait_until("no task waits for a dead server", || stuck().is_empty());
 }
 
 fn kill(process: u32) {
@@ -393,7 +509,7 @@ fn a_signal_takes_the_device_along() {
         let client = loop {
             match children(server.id()).first() {
                 Some(client) => break *client,
-                None => assert!(begin.elapsed() < Duration::from_secs(60), "no client"),
+                None => assert!(begin.elapsed() < PATIENCE, "no client"),
             }
         };
         let send = |signal: &str, process: u32| {

@@ -14,18 +14,22 @@
 //! [`groups`] and [`parity`] are what a bad block is rebuilt from.
 
 mod counters;
+mod file_lock;
 mod fresh;
 mod groups;
+mod guard;
 mod locks;
 mod parity;
 mod server;
+mod signals;
 mod store;
 mod sums;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 pub use counters::Counters;
 pub use fresh::Fresh;
@@ -36,9 +40,11 @@ pub use sums::Recovered;
 use crate::cli::Algorithm;
 use crate::error::Failure;
 use crate::kernel::Kernel;
+use crate::report::complain;
 use crate::sys;
-use crate::ublk::{Device, DeviceOptions, Registration};
+use crate::ublk::{self, Device, DeviceOptions, Registration};
 use groups::{Bad, Blocks};
+use guard::or_abandon;
 use locks::Locks;
 use server::{Inbox, Server};
 use store::Store;
@@ -133,20 +139,36 @@ pub trait Observer: Sync {
     fn ended(&self, counters: &Counters);
 }
 
-/// Serves a device until SIGINT or SIGTERM, which it returns as
-/// [`Failure::Interrupted`] when everything is written back and the device has
-/// gone. Blocks the process's signals from here on, for good.
+/// Serves a device until SIGINT, SIGTERM, SIGQUIT or SIGHUP, which it returns
+/// as [`Failure::Interrupted`] when everything is written back and the device
+/// has gone. Blocks the process's signals from here on, for good.
 pub fn serve(kernel: &Kernel, options: &Options, observer: &dyn Observer) -> Result<(), Failure> {
     // Inherited by every thread that is started from here on.
     sys::block_signals();
+    let counters = Counters::default();
+    // Printing may wait for a reader, and must not keep anything else.
+    std::thread::scope(|printing| serve_with(kernel, options, observer, &counters, printing))
+}
+
+fn serve_with<'scope, 'env>(
+    kernel: &Kernel,
+    options: &Options,
+    observer: &'env dyn Observer,
+    counters: &'env Counters,
+    printing: &'scope std::thread::Scope<'scope, 'env>,
+) -> Result<(), Failure> {
+    let ending = signals::ending();
     let scan = |at, of| {
         observer.scanned(at, of);
-        match sys::wait_for_signal(&[libc::SIGINT, libc::SIGTERM], Duration::ZERO) {
+        match sys::wait_for_signal(&ending, Duration::ZERO) {
             Some(signal) => Err(Failure::Interrupted(signal)),
             None => Ok(()),
         }
     };
-    let (store, opened) = Store::open(options, &scan)?;
+    options.check()?;
+    // Before much memory is filled, or a large file read, for nothing.
+    ublk::check_for(options.registration)?;
+    let (mut store, opened) = Store::open(options, &scan)?;
     let device = Device::add(DeviceOptions {
         bytes: store.bytes(),
         block_size: options.block_size,
@@ -157,24 +179,46 @@ pub fn serve(kernel: &Kernel, options: &Options, observer: &dyn Observer) -> Res
         write_cache: store.is_file(),
         discard: true,
     })?;
+    store.begin(options)?;
     let shared = Shared {
         kernel,
         options,
         device: &device,
         store: &store,
         locks: Locks::default(),
-        counters: Counters::default(),
+        counters,
         inboxes: (0..options.queues)
             .map(|_| Inbox::new())
             .collect::<Result<_, _>>()?,
+        started: AtomicBool::new(false),
         failed: AtomicBool::new(false),
+        failure: OnceLock::new(),
         observer,
     };
-    let served = std::thread::scope(|scope| run(scope, &shared, &opened));
-    let counters = shared.counters;
+    // One at a time: who does not read the first answer gets no second.
+    let answering = Arc::new(AtomicBool::new(false));
+    let ask = || {
+        if !answering.swap(true, Ordering::SeqCst) {
+            let answering = Arc::clone(&answering);
+            printing.spawn(move || {
+                observer.asked(counters);
+                answering.store(false, Ordering::SeqCst);
+            });
+        }
+    };
+    let served = std::thread::scope(|scope| run(scope, &shared, &opened, &ending, &ask));
+    let started = shared.started.into_inner();
     drop(device);
-    let closed = store.close();
-    observer.ended(&counters);
+    // Where a queue failed, the next server looks at what was in flight.
+    let orderly = !started || matches!(served, Ok(()) | Err(Failure::Interrupted(_)));
+    let closed = match orderly {
+        true => store.close(),
+        false => {
+            drop(store);
+            Ok(())
+        }
+    };
+    observer.ended(counters);
     // The first thing that went wrong is the reason for what came after it.
     match served {
         Err(failure @ Failure::Interrupted(_)) => closed.and(Err(failure)),
@@ -189,17 +233,23 @@ struct Shared<'a> {
     device: &'a Device,
     store: &'a Store,
     locks: Locks,
-    counters: Counters,
+    counters: &'a Counters,
     inboxes: Vec<Inbox>,
+    /// There is a block device, so there may have been requests.
+    started: AtomicBool,
     /// A queue is not served any more: the others must not wait for it.
     failed: AtomicBool,
+    /// Why, unless its thread panicked.
+    failure: OnceLock<Failure>,
     observer: &'a dyn Observer,
 }
 
 impl Shared<'_> {
-    /// Ends the service of all queues without waiting for their requests.
+    /// Ends the service of all queues without waiting for their requests: the
+    /// driver fails them once the queues are closed.
     fn abandon(&self) {
         self.failed.store(true, Ordering::SeqCst);
+        self.device.give_up();
         for inbox in &self.inboxes {
             inbox.wake();
         }
@@ -234,37 +284,42 @@ fn run<'scope, 'env>(
     scope: &'scope std::thread::Scope<'scope, 'env>,
     shared: &'env Shared<'env>,
     opened: &Opened,
+    ending: &[i32],
+    ask: &dyn Fn(),
 ) -> Result<(), Failure> {
     let (taken, ready) = channel();
     let threads: Vec<_> = (0..shared.options.queues)
         .map(|index| {
             let taken = taken.clone();
-            let body = move || {
-                let served = Server::run(shared, index, || {
+            let serve = move || {
+                let opened = || {
                     let _ = taken.send(());
-                });
-                if served.is_err() {
-                    shared.abandon();
-                }
-                served
+                };
+                Server::run(shared, index, opened).inspect_err(|failure| {
+                    let _ = shared.failure.set(failure.clone());
+                })
             };
+            let body = move || or_abandon(|| shared.abandon(), serve);
             std::thread::Builder::new()
                 .name(format!("ublk-queue-{index}"))
                 .spawn_scoped(scope, body)
         })
         .collect();
     drop(taken);
-    let started = threads.iter().all(Result::is_ok)
-        && (0..shared.options.queues).all(|_| ready.recv().is_ok());
-    let supervised = if started {
-        supervise(shared, opened)
-    } else {
-        shared.abandon();
-        Ok(())
-    };
-    if supervised.is_err() && !matches!(supervised, Err(Failure::Interrupted(_))) {
-        shared.abandon();
-    }
+    let supervised = or_abandon(
+        || shared.abandon(),
+        || {
+            let open = threads.iter().all(Result::is_ok)
+                && (0..shared.options.queues).all(|_| ready.recv().is_ok());
+            match open {
+                true => supervise(shared, opened, ending, ask),
+                false => {
+                    shared.abandon();
+                    Ok(None)
+                }
+            }
+        },
+    );
     let mut first = None;
     for thread in threads {
         let ended = match thread {
@@ -277,52 +332,81 @@ fn run<'scope, 'env>(
             first.get_or_insert(failure);
         }
     }
-    match first {
-        Some(failure) => Err(failure),
-        None => supervised,
+    match (first, supervised?) {
+        (Some(failure), _) => Err(failure),
+        (None, Some(signal)) => Err(Failure::Interrupted(signal)),
+        (None, None) => Ok(()),
     }
 }
 
-/// Starts the device, and waits for a reason to stop it.
-fn supervise(shared: &Shared<'_>, opened: &Opened) -> Result<(), Failure> {
-    shared.device.start()?;
+/// Starts the device, and waits for a reason to stop it: the signal, or `None`
+/// where a queue has failed.
+fn supervise(
+    shared: &Shared<'_>,
+    opened: &Opened,
+    ending: &[i32],
+    ask: &dyn Fn(),
+) -> Result<Option<i32>, Failure> {
+    unless_failed(shared, "start the ublk device", || shared.device.start())?;
+    shared.started.store(true, Ordering::Relaxed);
     keep_pages_stable(shared.device);
     shared.observer.ready(shared.device, opened)?;
     opened.bad.iter().for_each(|bad| shared.tell(bad));
-    let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1];
+    let signals = [ending, &[libc::SIGUSR1]].concat();
     loop {
         let signal = sys::wait_for_signal(&signals, Duration::from_secs(1));
         if shared.failed.load(Ordering::SeqCst) {
-            return Ok(());
+            return Ok(None);
         }
         match signal {
-            Some(libc::SIGUSR1) => shared.observer.asked(&shared.counters),
+            Some(libc::SIGUSR1) => ask(),
             Some(signal) => {
-                stop(shared)?;
-                return Err(Failure::Interrupted(signal));
+                // Waits for what the page cache holds to be written back.
+                unless_failed(shared, "stop the ublk device", || shared.device.stop())?;
+                return Ok(Some(signal));
             }
-            None => shared.observer.tick(&shared.counters),
+            None => shared.observer.tick(shared.counters),
         }
     }
 }
 
-/// Stopping waits for what the page cache holds to be written back; should a
-/// queue fail meanwhile, its thread ends all of them, and the wait with them.
-fn stop(shared: &Shared<'_>) -> Result<(), Failure> {
+/// How long the driver may take, once a queue has failed, to fail the requests
+/// of all of them.
+const GIVEN_UP: Duration = Duration::from_secs(30);
+
+/// Does what waits for requests to be answered. A queue that fails meanwhile
+/// has [`Device::give_up`] called, which ends the wait; should the driver not
+/// see it so, only the end of the process is left: what remains of the device
+/// then is for the next start to remove.
+fn unless_failed(
+    shared: &Shared<'_>,
+    what: &str,
+    work: impl FnOnce() -> Result<(), Failure> + Send,
+) -> Result<(), Failure> {
     let (done, waiting) = channel();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let _ = done.send(shared.device.stop());
+            let _ = done.send(work());
         });
+        let mut failed = None;
         loop {
             match waiting.recv_timeout(Duration::from_secs(1)) {
-                Ok(stopped) => return stopped,
-                Err(RecvTimeoutError::Timeout) => shared.observer.tick(&shared.counters),
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Timeout) => shared.observer.tick(shared.counters),
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Failure::environment(
-                        "stop the ublk device: a thread panicked",
-                    ));
+                    return Err(Failure::environment(format!("{what}: a thread panicked")));
                 }
+            }
+            if shared.failed.load(Ordering::SeqCst)
+                && failed.get_or_insert_with(Instant::now).elapsed() > GIVEN_UP
+            {
+                let unknown = Failure::environment("a queue's thread panicked");
+                let failure = shared.failure.get().unwrap_or(&unknown);
+                complain(format!(
+                    "uringbpf: {failure}; and the driver does not {what}: ublk --cleanup, or the \
+                     next start, removes it"
+                ));
+                std::process::exit(failure.exit_status().into());
             }
         }
     })

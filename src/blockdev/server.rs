@@ -270,7 +270,13 @@ impl<'a> Server<'a, '_> {
                 self.trouble(tag, "register its pages", result);
                 self.finish(tag, result)
             }
-            Event::Unregistered { tag, .. } => self.answer(tag),
+            Event::Unregistered { tag, result, .. } => {
+                if result < 0 {
+                    self.trouble(tag, "unregister its pages", result);
+                    self.at(tag).result = result;
+                }
+                self.answer(tag)
+            }
             Event::Gone(_) => Ok(()),
             Event::Refused { tag, result } => Err(Failure::os(
                 format!(
@@ -479,14 +485,17 @@ impl<'a> Server<'a, '_> {
         let store = self.shared.store;
         let blocks = self.blocks(tag);
         self.shared.counters.discards.add(1);
-        self.mend_edges(tag);
         let Some((file, sums)) = store.file() else {
+            self.mend_edges(tag);
             store.clear(&blocks);
             store.set_zeros(blocks);
             self.renew_zeros(tag);
             return self.finish(tag, 0);
         };
+        // Before anything is written to the groups: should we die meanwhile,
+        // the next server makes their parity anew.
         sums.announce_zeros(self.log_entry(tag), &blocks);
+        self.mend_edges(tag);
         let size = u64::from(store.block_size());
         let entry = opcode::Fallocate::new(
             types::Fd(file.as_raw_fd()),

@@ -5,13 +5,14 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::libbpf_sys::bpf_map_create_opts;
 use libbpf_rs::{MapHandle, MapType};
 
+use super::file_lock::{PATIENCE, lock};
 use super::groups::{Bad, Blocks, Groups, Place, Redundancy};
 use super::parity::{ParityFile, Shape, refused};
 use super::sums::{Geometry, Recovered, Sums, digest, next_data};
@@ -43,6 +44,8 @@ pub struct Store {
 pub struct Opened {
     /// When the last server did not end by itself.
     pub recovered: Option<Recovered>,
+    /// Checksums were made of data that was there: as it is, good or bad.
+    pub sums_made: bool,
     /// Parity was made of data that was there.
     pub parity_made: bool,
     /// Blocks that were found not to be what was written.
@@ -63,8 +66,9 @@ enum Medium {
 }
 
 impl Store {
-    /// `scan` is told of the bytes of a backing file that were looked at, and
-    /// of how many; an error of it ends the work.
+    /// The blocks and their checksums, as they are to be served after
+    /// [`Store::begin`]. `scan` is told of the bytes of a backing file that
+    /// were looked at, and of how many; an error of it ends the work.
     pub fn open(
         options: &Options,
         scan: &dyn Fn(u64, u64) -> Result<(), Failure>,
@@ -102,7 +106,8 @@ impl Store {
         bytes: Option<u64>,
         scan: &dyn Fn(u64, u64) -> Result<(), Failure>,
     ) -> Result<(Self, Opened), Failure> {
-        let (file, bytes) = open_backing(path, bytes)?;
+        let sums_path = beside(path, ".uringbpf-sums");
+        let (file, bytes, new) = open_backing(path, bytes, &sums_path)?;
         whole_blocks(options, bytes)?;
         let parity_path = beside(path, ".uringbpf-parity");
         let found = ParityFile::shape(&parity_path)?;
@@ -126,19 +131,19 @@ impl Store {
         });
         let parity = parity.transpose()?;
         let log = (
-            usize::from(options.queues) * usize::from(options.depth),
+            log_entries(options),
             (LARGEST_REQUEST / options.block_size) as usize,
         );
         let tick = |at| scan(at, bytes);
-        let sums_path = beside(path, ".uringbpf-sums");
         let (sums, recovered) = Sums::open(&sums_path, &file, geometry, log, &tick)?;
         let zero = sums.zero();
         let mut opened = Opened {
             recovered,
+            sums_made: !new && sums.of_data(),
             ..Opened::default()
         };
         let medium = Medium::File { file, sums, parity };
-        let mut store = Self::new(options, bytes, zero, medium)?;
+        let store = Self::new(options, bytes, zero, medium)?;
         if let Medium::File { sums, .. } = &store.medium {
             for block in 0..store.blocks() {
                 store.words.store(block as usize, sums.get(block));
@@ -147,10 +152,17 @@ impl Store {
         if let Some(redundancy) = &redundancy {
             store.bring_parity(redundancy, &tick, &mut opened)?;
         }
-        if let Medium::File { sums, .. } = &mut store.medium {
-            sums.begin(log.0)?;
-        }
         Ok((store, opened))
+    }
+
+    /// From here on a file is in use, until [`Store::close`]. Whoever cannot
+    /// serve it must not get here: the next server would take it for one whose
+    /// server died.
+    pub fn begin(&mut self, options: &Options) -> Result<(), Failure> {
+        match &mut self.medium {
+            Medium::File { sums, .. } => sums.begin(log_entries(options)),
+            Medium::Memory { .. } => Ok(()),
+        }
     }
 
     /// Makes the parity of groups for which there may be none, or that of
@@ -336,7 +348,9 @@ impl Store {
         start..start + size
     }
 
-    /// Everything is on the disk when this has succeeded.
+    /// Everything is on the disk when this has succeeded. After a failure it
+    /// may not be: then the store is dropped instead, and what is in the log is
+    /// for the next server.
     pub fn close(self) -> Result<(), Failure> {
         if let Medium::File { file, sums, parity } = self.medium {
             file.sync_data()
@@ -425,6 +439,11 @@ fn arena_bytes(options: &Options, bytes: u64) -> Result<u64, Failure> {
     Ok(all)
 }
 
+/// One for each request that can be on its way.
+fn log_entries(options: &Options) -> usize {
+    usize::from(options.queues) * usize::from(options.depth)
+}
+
 fn whole_blocks(options: &Options, bytes: u64) -> Result<(), Failure> {
     if bytes == 0 || !bytes.is_multiple_of(u64::from(options.block_size)) {
         return Err(Failure::usage(format!(
@@ -435,8 +454,13 @@ fn whole_blocks(options: &Options, bytes: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The file, made with `bytes` where it is missing, and its length.
-fn open_backing(path: &Path, bytes: Option<u64>) -> Result<(File, u64), Failure> {
+/// The file, made with `bytes` where it is missing or empty, its length, and
+/// whether it was made.
+fn open_backing(
+    path: &Path,
+    bytes: Option<u64>,
+    sums: &Path,
+) -> Result<(File, u64, bool), Failure> {
     let failed = |what: &str, error: &std::io::Error| {
         Failure::io(format!("{what} {}", path.display()), error)
     };
@@ -454,16 +478,23 @@ fn open_backing(path: &Path, bytes: Option<u64>) -> Result<(File, u64), Failure>
             path.display()
         )));
     }
-    // SAFETY: an open descriptor and no memory.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        let error = std::io::Error::last_os_error();
-        return Err(failed("lock", &error).next("somebody else uses this file"));
-    }
+    lock(&file, PATIENCE)
+        .map_err(|error| failed("lock", &error).next("somebody else uses this file"))?;
     match (metadata.len(), bytes) {
         (0, Some(bytes)) => {
+            // Every block would be an error.
+            if std::fs::metadata(sums).is_ok_and(|metadata| metadata.len() > 0) {
+                let what = format!(
+                    "{}: the checksums of another file than {}, which is new",
+                    sums.display(),
+                    path.display()
+                );
+                return Err(Failure::environment(what)
+                    .next("remove it, or put the file that it belongs to back"));
+            }
             file.set_len(bytes)
                 .map_err(|error| failed("set the size of", &error))?;
-            Ok((file, bytes))
+            Ok((file, bytes, true))
         }
         (0, None) => Err(Failure::usage(format!(
             "{}: an empty file; --size says how large the device is to be",
@@ -473,7 +504,7 @@ fn open_backing(path: &Path, bytes: Option<u64>) -> Result<(File, u64), Failure>
             "{}: has {len} bytes, not the {bytes} of --size",
             path.display()
         ))),
-        (len, _) => Ok((file, len)),
+        (len, _) => Ok((file, len, false)),
     }
 }
 

@@ -23,6 +23,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::BlockAlgorithm;
+use super::file_lock::{PATIENCE, lock};
 use crate::error::Failure;
 use crate::memory::SharedWords;
 use crate::oracle::Digest;
@@ -86,6 +87,10 @@ pub struct Sums {
     geometry: Geometry,
     zero: u64,
     log_blocks: usize,
+    /// Not all of the backing file was a hole when they were made of it.
+    of_data: bool,
+    /// Entries of our own log: none before [`Sums::begin`].
+    log_entries: usize,
     /// Entries and blocks per entry of the log as it was found.
     old_log: Option<(usize, usize)>,
 }
@@ -115,11 +120,9 @@ impl Sums {
             .truncate(false)
             .open(path)
             .map_err(|error| failed("open", &error))?;
-        // SAFETY: an open descriptor and no memory.
-        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-            let failure = failed("lock", &io::Error::last_os_error());
-            return Err(failure.next("another uringbpf ublk serves this file"));
-        }
+        lock(&file, PATIENCE).map_err(|error| {
+            failed("lock", &error).next("another uringbpf ublk serves this file")
+        })?;
         let zero = digest(geometry.algorithm, &vec![0; geometry.block_size as usize]);
         let old_log = read_log_shape(&file, path, &geometry)?;
         let table = HEADER + geometry.blocks as usize;
@@ -134,18 +137,20 @@ impl Sums {
             let error = io::Error::from_raw_os_error(error);
             return Err(failed("allocate", &error));
         }
-        let sums = Sums {
+        let mut sums = Sums {
             words: SharedWords::new(file.as_fd(), count)?,
             file,
             path: path.to_path_buf(),
             geometry,
             zero,
             log_blocks,
+            log_entries: 0,
+            of_data: false,
             old_log,
         };
         let recovered = match old_log {
             None => {
-                sums.make(backing, tick)?;
+                sums.of_data = sums.make(backing, tick)?;
                 None
             }
             Some(_) => match sums.words.load(AT_STATE) {
@@ -154,6 +159,11 @@ impl Sums {
             },
         };
         Ok((sums, recovered))
+    }
+
+    /// Whether they were made of blocks that somebody else wrote.
+    pub fn of_data(&self) -> bool {
+        self.of_data
     }
 
     /// Whether they were there already.
@@ -177,6 +187,8 @@ impl Sums {
 
     /// Empties the log, and marks the file as in use.
     pub fn begin(&mut self, log_entries: usize) -> Result<(), Failure> {
+        // A backing file that is found without its checksums has new ones made.
+        sync_directory(&self.path)?;
         self.words.store(AT_BOOT, boot());
         for word in self.table_end()..self.words.len() {
             self.words.store(word, 0);
@@ -185,6 +197,7 @@ impl Sums {
         self.words.store(AT_LOG_BLOCKS, self.log_blocks as u64);
         self.words.store(AT_STATE, IN_USE);
         self.old_log = None;
+        self.log_entries = log_entries;
         self.sync()
     }
 
@@ -232,10 +245,13 @@ impl Sums {
     }
 
     /// Everything is in the table and on the disk; the backing file's data
-    /// must be there already.
+    /// must be there already. A write that the log still has may have got to
+    /// the data or not: then the next server has to look, as after a crash.
     pub fn close(self) -> Result<(), Failure> {
         self.sync()?;
-        self.words.store(AT_STATE, CLEAN);
+        if (0..self.log_entries).all(|entry| self.words.load(self.entry(entry)) == FREE) {
+            self.words.store(AT_STATE, CLEAN);
+        }
         self.sync()
     }
 
@@ -254,11 +270,13 @@ impl Sums {
     }
 
     /// The table of what stands in the backing file; holes are not read.
+    /// Whether there was anything else.
     fn make(
         &self,
         backing: &File,
         tick: &dyn Fn(u64) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
+        let mut of_data = false;
         self.words.store(AT_STATE, NEW);
         let size = u64::from(self.geometry.block_size);
         let mut block = 0;
@@ -271,6 +289,7 @@ impl Sums {
             let end = next_hole(backing, data * size)
                 .map_or(self.geometry.blocks, |at| at.div_ceil(size))
                 .min(self.geometry.blocks);
+            of_data |= data < end;
             for at in data..end {
                 if at.is_multiple_of(1024) {
                     tick(at * size)?;
@@ -288,7 +307,7 @@ impl Sums {
         ] {
             self.words.store(at, value);
         }
-        Ok(())
+        Ok(of_data)
     }
 
     /// Looks at every block that was being written when the server died.
@@ -358,6 +377,24 @@ impl Sums {
                 Failure::io(format!("read block {block} of the backing file"), &error)
             })?;
         Ok(digest(self.geometry.algorithm, &bytes))
+    }
+}
+
+/// Has the names of new files last through the death of the machine.
+fn sync_directory(of: &Path) -> Result<(), Failure> {
+    let directory = match of.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match File::open(directory).and_then(|directory| directory.sync_all()) {
+        // Not every file system knows this, nor every directory can be read.
+        Err(error)
+            if error.kind() != io::ErrorKind::PermissionDenied
+                && error.raw_os_error() != Some(libc::EINVAL) =>
+        {
+            Err(Failure::io(format!("sync {}", directory.display()), &error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -524,6 +561,7 @@ mod tests {
         let sum = files.write(5, 0x11);
         let (sums, recovered) = files.open().expect("sums");
         assert_eq!(recovered, None);
+        assert!(sums.of_data(), "of block 5");
         assert_eq!(sums.get(5), sum);
         for block in (0..16).filter(|block| *block != 5) {
             assert_eq!(sums.get(block), sums.zero(), "{block}");
@@ -581,6 +619,34 @@ mod tests {
         drop(sums);
         let (_, recovered) = files.open().expect("sums");
         assert_eq!(recovered, Some(Recovered::default()));
+    }
+
+    #[test]
+    fn a_file_that_is_closed_over_a_write_in_flight_is_recovered() {
+        let files = files();
+        let (sums, _) = files.open().expect("sums");
+        let new = digest(BlockAlgorithm::Crc32c, &[4; 4096]);
+        sums.announce(3, 6, [new].into_iter());
+        files.write(6, 4);
+        sums.close().expect("closed");
+        let (sums, recovered) = files.open().expect("sums");
+        let expected = Recovered {
+            new: 1,
+            ..Recovered::default()
+        };
+        assert_eq!((recovered, sums.get(6)), (Some(expected), new));
+    }
+
+    #[test]
+    fn a_server_that_never_began_leaves_the_file_as_it_was() {
+        let files = files();
+        let (sums, _) = files.open().expect("sums");
+        sums.close().expect("closed");
+        let path = files.directory.path().join("sums");
+        let open = || Sums::open(&path, &files.backing, GEOMETRY, LOG, &|_| Ok(()));
+        drop(open().expect("sums"));
+        let (_, recovered) = open().expect("sums");
+        assert_eq!(recovered, None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! `uringbpf ublk`
 
+use std::io::{IsTerminal, stdout};
 use std::sync::Once;
 
 use indicatif::ProgressBar;
@@ -13,7 +14,7 @@ use crate::error::Failure;
 use crate::progress;
 use crate::report::{Report, complain};
 use crate::sys;
-use crate::ublk::{Device, Registration, cleanup};
+use crate::ublk::{Device, Registration, cleanup_with};
 
 pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
     let report = Report::new(global)?;
@@ -54,11 +55,13 @@ pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
 }
 
 fn clean_up(report: &Report) -> Result<(), Failure> {
-    let removed = cleanup()?;
+    let mut removed = Vec::new();
+    let cleaned = cleanup_with(|id| removed.push(id));
     for id in &removed {
         let human = format!("removed ublk device {id}, whose server has ended");
         report.result("ublk", &human, json!({"event": "removed", "id": id}))?;
     }
+    cleaned?;
     if removed.is_empty() {
         report.result("ublk", "nothing to remove", json!({"event": "clean"}))?;
     }
@@ -85,8 +88,13 @@ impl Teller {
         let mut keys = counters.json();
         keys["event"] = json!(event);
         let print = || self.report.data("ublk", counters.lines().join("\n"), keys);
-        // Who reads this may have gone: no reason to take the disk away.
-        let _ = self.status.suspend(print);
+        // Only a terminal shows both; and a reader who does not read would keep
+        // the status line, and with it whoever writes to it. Who reads this may
+        // have gone: no reason to take the disk away.
+        let _ = match stdout().is_terminal() {
+            true => self.status.suspend(print),
+            false => print(),
+        };
     }
 }
 
@@ -108,6 +116,11 @@ impl Observer for Teller {
                  {old} old, {torn} neither"
             ));
         }
+        if opened.sums_made {
+            self.trouble(
+                "there were no checksums of these data: they are made of what stands there",
+            );
+        }
         if opened.parity_made {
             self.trouble("there was no parity of these data: it is made from what stands there");
         }
@@ -122,6 +135,7 @@ impl Observer for Teller {
                 "old": recovered.old,
                 "torn": recovered.torn,
             })),
+            "sums_made": opened.sums_made,
             "parity_made": opened.parity_made,
         });
         self.status.suspend(|| self.report.data("ublk", path, keys))

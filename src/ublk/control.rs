@@ -3,8 +3,8 @@
 //! ring is thread-local, and a signal would end its waits early.
 
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
@@ -19,6 +19,9 @@ use crate::ring::{self, Ring};
 use crate::sys::block_signals;
 
 const DRIVER: &str = "/dev/ublk-control";
+/// A directory for each device (drivers/block/ublk_drv.c: ublk_chr_class), there
+/// with the driver.
+const DEVICES: &str = "/sys/class/ublk-char";
 /// What libublk and other tools of its kind show as the device's target.
 const TARGET: &str = "uringbpf";
 
@@ -26,6 +29,8 @@ const TARGET: &str = "uringbpf";
 pub struct Added {
     pub id: u32,
     pub char_device: OwnedFd,
+    /// The control thread's, open for as long as that lives.
+    pub other_char_device: RawFd,
 }
 
 enum Order {
@@ -132,8 +137,13 @@ fn add(options: &DeviceOptions, token: u64) -> Result<(UblkCtrl, UblkDev, Added)
         .map_err(|error| failure("add a ublk device", &error))?;
     // What the driver cannot do it takes out of the flags.
     let info = control.dev_info();
-    if info.flags & flags != flags {
-        return Err(Failure::missing(["ublk zero copy (Linux 6.16)"]));
+    require(info.flags, automatic)?;
+    // Nor does it say that it makes fewer queues than it was asked for.
+    if info.nr_hw_queues != options.queues {
+        return Err(Failure::usage(format!(
+            "{} queues: the ublk driver makes one for each CPU at most, {} here",
+            options.queues, info.nr_hw_queues
+        )));
     }
     let parameters = parameters(options);
     let target = |device: &mut UblkDev| {
@@ -151,6 +161,7 @@ fn add(options: &DeviceOptions, token: u64) -> Result<(UblkCtrl, UblkDev, Added)
     let added = Added {
         id: info.dev_id,
         char_device,
+        other_char_device: device.tgt.fds[0],
     };
     Ok((control, device, added))
 }
@@ -230,50 +241,77 @@ fn start(
     checked("start the ublk device", control.start_dev(device))
 }
 
-/// Removes the device of a process that has ended, if it is still there.
+/// Removes the device of a process that has ended, if it is still there. After
+/// a failure it may be.
 pub fn remove(abandoned: &Abandoned) -> Result<Option<u32>, Failure> {
-    if !Path::new(DRIVER).exists() {
-        return Ok(None);
-    }
     let find = || {
         block_signals();
-        let ids = match abandoned.device() {
-            Some(id) => vec![id],
+        match (device_ids()?, abandoned.device()) {
+            (None, _) => Ok(None),
+            (Some(ids), Some(id)) if !ids.contains(&id) => Ok(None),
+            (Some(_), Some(id)) => remove_own(vec![id], abandoned.token()),
             // It ended while it was adding the device.
-            None => device_ids(),
-        };
-        for id in ids.into_iter().filter(|id| char_device(*id).exists()) {
-            let Ok(control) = UblkCtrl::new_simple(id as i32) else {
-                // Gone in the meantime, or not for us to look at.
-                continue;
-            };
-            if control.dev_info().ublksrv_flags == abandoned.token() {
-                checked(&format!("delete ublk device {id}"), control.del_dev_async())?;
-                return Ok(Some(id));
-            }
+            (Some(ids), None) => remove_own(ids, abandoned.token()),
         }
-        Ok(None)
     };
     std::thread::scope(|scope| scope.spawn(find).join().map_err(|_| ended())?)
 }
 
-fn char_device(id: u32) -> PathBuf {
-    PathBuf::from(format!("/dev/ublkc{id}"))
+/// Deletes the one of these devices that carries the token.
+fn remove_own(ids: Vec<u32>, token: u64) -> Result<Option<u32>, Failure> {
+    let mut unknown = None;
+    for id in ids {
+        // libublk has more than an error to say of this.
+        if !Path::new(DRIVER).exists() {
+            let what = format!("look at ublk device {id}: open {DRIVER}");
+            return Err(Failure::os(what, libc::ENOENT));
+        }
+        match UblkCtrl::new_simple(id as i32) {
+            Ok(control) if control.dev_info().ublksrv_flags == token => {
+                checked(&format!("delete ublk device {id}"), control.del_dev_async())?;
+                return Ok(Some(id));
+            }
+            // Somebody else's.
+            Ok(_) => {}
+            Err(UblkError::UringIOError(errno)) if errno.abs() == libc::ENODEV => {}
+            Err(error) => unknown = Some(failure(&format!("look at ublk device {id}"), &error)),
+        }
+    }
+    match unknown {
+        Some(failure) => Err(failure),
+        None => Ok(None),
+    }
 }
 
-fn device_ids() -> Vec<u32> {
-    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+/// The devices that the driver has; `None` where there is no driver, and so no
+/// device. Nodes in /dev may be missing, as in a container; sysfs tells of all.
+fn device_ids() -> Result<Option<Vec<u32>>, Failure> {
+    let entries = match std::fs::read_dir(DEVICES) {
+        Ok(entries) => entries,
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound && Path::new("/sys/class").exists() =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(Failure::io(format!("read {DEVICES}"), &error)),
+    };
     let id = |name: &str| name.strip_prefix("ublkc")?.parse().ok();
-    entries
-        .filter_map(|entry| id(entry.file_name().to_str()?))
-        .collect()
+    let ids = entries.flatten();
+    Ok(Some(
+        ids.filter_map(|entry| id(entry.file_name().to_str()?))
+            .collect(),
+    ))
 }
 
-/// Whether devices with manual registration can be added.
-pub fn check() -> Result<(), Failure> {
+/// Whether devices with this registration can be added.
+pub fn check(registration: Registration) -> Result<(), Failure> {
     check_driver()?;
+    let features = || {
+        block_signals();
+        check_features(registration == Registration::Auto)
+    };
     // libublk's control ring stays with the thread that asks.
-    std::thread::scope(|scope| scope.spawn(|| check_features(false)).join()).map_err(|_| ended())?
+    std::thread::scope(|scope| scope.spawn(features).join()).map_err(|_| ended())?
 }
 
 fn check_driver() -> Result<(), Failure> {
@@ -301,6 +339,11 @@ fn check_features(automatic: bool) -> Result<(), Failure> {
             "a ublk driver that tells its features (Linux 6.5)",
         ]));
     };
+    require(features, automatic)
+}
+
+/// Flags of a driver or of a device must have what we need.
+fn require(flags: u64, automatic: bool) -> Result<(), Failure> {
     let needed = [
         (
             sys::UBLK_F_SUPPORT_ZERO_COPY,
@@ -315,7 +358,7 @@ fn check_features(automatic: bool) -> Result<(), Failure> {
     ];
     let missing: Vec<&str> = needed
         .iter()
-        .filter(|(flag, _, wanted)| *wanted && features & u64::from(*flag) == 0)
+        .filter(|(flag, _, wanted)| *wanted && flags & u64::from(*flag) == 0)
         .map(|(_, name, _)| *name)
         .collect();
     if missing.is_empty() {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! A ublk device of this process.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -82,6 +83,12 @@ pub struct Device {
     id: u32,
     /// Closed before the device is deleted, like that of every queue.
     char_device: Option<OwnedFd>,
+    /// libublk's own: open until the control thread ends.
+    other_char_device: RawFd,
+    /// Of the character device.
+    device_number: u64,
+    /// What takes their place in [`Device::give_up`].
+    nothing: File,
     /// The threads that opened the queues.
     threads: Mutex<Vec<i32>>,
 }
@@ -96,10 +103,13 @@ impl Device {
     /// [`Failure::Missing`].
     pub fn add(options: DeviceOptions) -> Result<Self, Failure> {
         options.check()?;
-        super::cleanup()?;
+        // What others left is no reason to do without a device of our own.
+        let _ = super::cleanup();
         // From here on a crash leaves nothing that the next run cannot find:
         // the token is on record before a device carries it.
         let mut record = Record::create()?;
+        let nothing =
+            File::open("/dev/null").map_err(|error| Failure::io("open /dev/null", &error))?;
         let (control, added) = Control::add(&options, record.token())?;
         record.note_device(added.id);
         Ok(Device {
@@ -107,7 +117,10 @@ impl Device {
             record: Some(record),
             options,
             id: added.id,
+            device_number: device_of(added.char_device.as_raw_fd()).unwrap_or_default(),
             char_device: Some(added.char_device),
+            other_char_device: added.other_char_device,
+            nothing,
             threads: Mutex::new(Vec::new()),
         })
     }
@@ -146,6 +159,26 @@ impl Device {
         self.control().stop()
     }
 
+    /// For when a queue is not served any more. The driver fails the requests
+    /// that nobody answered when nobody has the character device open, and
+    /// [`Device::start`] and [`Device::stop`] may be waiting for them. So this
+    /// closes it, but for the queues, which whoever serves them has to drop.
+    /// None can be opened after it.
+    pub fn give_up(&self) {
+        let own = self.char_device.as_ref().map(AsRawFd::as_raw_fd);
+        for descriptor in own.into_iter().chain([self.other_char_device]) {
+            if device_of(descriptor) != Some(self.device_number) {
+                // Given up already; or the control thread has panicked, and
+                // somebody else got the number.
+                continue;
+            }
+            // Their owners close them as ever.
+            // SAFETY: both are open, and nobody relies on which file they
+            // stand for.
+            unsafe { libc::dup3(self.nothing.as_raw_fd(), descriptor, libc::O_CLOEXEC) };
+        }
+    }
+
     /// Something to stop it with that can be given away.
     pub fn stopper(&self) -> Stopper<'_> {
         Stopper(self)
@@ -165,6 +198,16 @@ impl Device {
 
     fn control(&self) -> std::sync::MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(|lock| lock.into_inner())
+    }
+}
+
+/// Which device a descriptor stands for.
+fn device_of(descriptor: RawFd) -> Option<u64> {
+    // SAFETY: it is filled in where the call succeeds, which does not care
+    // whether the descriptor is open.
+    unsafe {
+        let mut found = std::mem::zeroed::<libc::stat>();
+        (libc::fstat(descriptor, &raw mut found) == 0).then_some(found.st_rdev)
     }
 }
 

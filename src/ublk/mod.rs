@@ -43,7 +43,14 @@ use crate::error::Failure;
 /// Whether this machine serves devices whose requests' pages can be
 /// registered, and lets this user do so; else what is in the way.
 pub fn check() -> Result<(), Failure> {
-    control::check()
+    control::check(Registration::Manual)
+}
+
+/// Whether [`Device::add`] can be expected to do what is asked of it: for those
+/// who have much to prepare first.
+pub fn check_for(registration: Registration) -> Result<(), Failure> {
+    record::check()?;
+    control::check(registration)
 }
 
 /// Removes the devices that a `uringbpf` which has ended left behind, and none
@@ -51,9 +58,22 @@ pub fn check() -> Result<(), Failure> {
 /// needs neither driver nor privileges.
 pub fn cleanup() -> Result<Vec<u32>, Failure> {
     let mut removed = Vec::new();
+    cleanup_with(|id| removed.push(id)).map(|()| removed)
+}
+
+/// [`cleanup`], telling of each device that is removed. One that cannot be
+/// removed, or not be told from somebody else's, is the error, after all others
+/// have been looked at; its record stays for the next time.
+pub fn cleanup_with(mut removed: impl FnMut(u32)) -> Result<(), Failure> {
+    let mut result = Ok(());
     for abandoned in record::abandoned()? {
-        removed.extend(control::remove(&abandoned)?);
-        abandoned.retire();
+        match control::remove(&abandoned) {
+            Ok(id) => {
+                id.into_iter().for_each(&mut removed);
+                abandoned.retire();
+            }
+            Err(failure) => result = result.and(Err(failure)),
+        }
     }
-    Ok(removed)
+    result
 }

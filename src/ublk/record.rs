@@ -111,6 +111,11 @@ impl Abandoned {
     }
 }
 
+/// Whether there is a place for a record.
+pub fn check() -> Result<(), Failure> {
+    directory(false).map(drop)
+}
+
 /// Every record whose process has ended.
 pub fn abandoned() -> Result<Vec<Abandoned>, Failure> {
     let Ok(directory) = directory(false) else {

@@ -3,19 +3,25 @@
 //! device must hold.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use uringbpf::layout::Random;
 use uringbpf::pattern;
 
-pub use crate::served::{ended, start};
+#[path = "../served/tasks.rs"]
+pub mod tasks;
+
+pub use crate::served::{Identity, ended, start};
+use tasks::stuck;
+pub use tasks::wait_until;
 
 pub const EIO: Option<i32> = Some(libc::EIO);
 
@@ -37,6 +43,7 @@ pub fn directory() -> TempDir {
 pub struct Server {
     pub child: Child,
     pub path: PathBuf,
+    pub identity: Identity,
     /// What it says on stderr: read all the time, or a full pipe would stop it.
     said: JoinHandle<String>,
 }
@@ -50,7 +57,13 @@ impl Server {
             stderr.read_to_string(&mut said).expect("readable");
             said
         });
-        Server { child, said, path }
+        let identity = Identity::of(&path);
+        Server {
+            child,
+            path,
+            identity,
+            said,
+        }
     }
 
     pub fn on(backing: &Path, more: &[&str]) -> Self {
@@ -70,8 +83,15 @@ impl Server {
         let said = self.said.join().expect("it reads");
         let status = self.child.wait().expect("it is ours").code();
         assert_eq!(status, Some(130), "{said}");
-        assert!(!self.path.exists(), "{} has gone", self.path.display());
+        assert!(self.identity.is_gone(), "{:?} has gone", self.identity);
         said
+    }
+
+    /// Ends it at once; which device it leaves, and what it had said.
+    pub fn kill(mut self) -> (Identity, String) {
+        self.child.kill().expect("it is ours");
+        self.child.wait().expect("it is ours");
+        (self.identity, self.said.join().expect("it reads"))
     }
 }
 
@@ -157,12 +177,48 @@ pub fn check_all(file: &File, block_size: usize, versions: &[u64]) {
     }
 }
 
-pub fn discard(file: &File, start: u64, len: u64) {
-    const BLKDISCARD: u64 = 0x1277;
+/// include/uapi/linux/fs.h
+const BLKDISCARD: u64 = 0x1277;
+const BLKZEROOUT: u64 = 0x127f;
+
+fn range_request(file: &File, request: u64, start: u64, len: u64) -> io::Result<()> {
     let range = [start, len];
     // SAFETY: a request that reads two words, which are there.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), BLKDISCARD, range.as_ptr()) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    match unsafe { libc::ioctl(file.as_raw_fd(), request, range.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+pub fn discard(file: &File, start: u64, len: u64) {
+    range_request(file, BLKDISCARD, start, len).expect("discarded");
+}
+
+pub fn zero_out(file: &File, start: u64, len: u64) {
+    range_request(file, BLKZEROOUT, start, len).expect("zeroed");
+}
+
+/// A write that is answered when it is on the disk: with FUA.
+fn write_through(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    let part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: the bytes live through the call, which only reads them.
+    let written = unsafe {
+        libc::pwritev2(
+            file.as_raw_fd(),
+            &raw const part,
+            1,
+            at as i64,
+            libc::RWF_DSYNC,
+        )
+    };
+    match written {
+        0.. if written as usize == bytes.len() => Ok(()),
+        0.. => Err(io::ErrorKind::WriteZero.into()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// What a writer knows of a block: the version that was answered last, and the
@@ -173,19 +229,117 @@ pub struct Block {
     pub flying: AtomicU64,
 }
 
-/// Writes versions to its own blocks until the device fails.
+/// Blocks of the longest write of [`write_until_it_fails`].
+const RUN: u64 = 16;
+
+/// Writes versions to its own blocks until the device fails, and discards some:
+/// one block or several, with FUA or with flushes in between.
 pub fn write_until_it_fails(path: &Path, blocks: &[Block], first: u64, mut random: Random) {
     let device = open_direct(path);
-    let mut buffer = Aligned::new(4096, 512);
+    let mut buffer = Aligned::new(RUN as usize * 4096, 512);
     for version in (random.next() >> 1).. {
-        let index = random.below(blocks.len() as u64);
-        let block = &blocks[index as usize];
-        let number = first + index;
-        fill(version, number, buffer.bytes());
-        block.flying.store(version, Ordering::Relaxed);
-        if device.write_all_at(buffer.bytes(), number * 4096).is_err() {
+        let start = random.below(blocks.len() as u64);
+        let most = RUN.min(blocks.len() as u64 - start);
+        let count = if random.below(2) == 0 {
+            1
+        } else {
+            1 + random.below(most)
+        };
+        let at = (first + start) * 4096;
+        let own = &blocks[start as usize..(start + count) as usize];
+        let kind = random.below(10);
+        let version = if kind == 0 { 0 } else { version };
+        let bytes = &mut buffer.bytes()[..count as usize * 4096];
+        for (number, bytes) in (first + start..).zip(bytes.chunks_mut(4096)) {
+            fill(version, number, bytes);
+        }
+        for block in own {
+            block.flying.store(version, Ordering::Relaxed);
+        }
+        let done = match kind {
+            0 => range_request(&device, BLKDISCARD, at, count * 4096),
+            1 => write_through(&device, bytes, at),
+            2 => device
+                .write_all_at(bytes, at)
+                .and_then(|()| device.sync_data()),
+            _ => device.write_all_at(bytes, at),
+        };
+        if done.is_err() {
             return;
         }
-        block.answered.store(version, Ordering::Relaxed);
+        for block in own {
+            block.answered.store(version, Ordering::Relaxed);
+        }
     }
+}
+
+/// Writes to all blocks from many threads, and kills the server under it.
+pub fn kill_under_load(
+    server: Server,
+    blocks: &[Block],
+    random: &mut Random,
+) -> (Identity, String) {
+    const WRITERS: usize = 8;
+    let path = server.path.clone();
+    std::thread::scope(|scope| {
+        let path = &path;
+        let each = blocks.len() / WRITERS;
+        for (index, own) in blocks.chunks(each).enumerate() {
+            let random = Random(random.next());
+            scope.spawn(move || write_until_it_fails(path, own, (index * each) as u64, random));
+        }
+        std::thread::sleep(Duration::from_millis(200 + random.below(800)));
+        server.kill()
+    })
+}
+
+/// Nothing waits any more for a server that is dead, and its device has gone
+/// once the next one has started.
+pub fn check_nothing_is_left(dead: &Identity) {
+    wait_until("the device of a dead server goes", || dead.is_gone());
+    wait_until("no task waits for a dead server", || stuck().is_empty());
+}
+
+/// What is there after a kill, from block `start` on: each has the version that was answered, or
+/// the one on its way; where these are not the same it may be unreadable, with
+/// `torn`. Returns the versions; what is unreadable is taken for the old.
+pub fn settle(server: &Server, blocks: &[Block], start: u64, torn: bool, kill: u32) -> Vec<u64> {
+    const AT_ONCE: usize = 256;
+    let device = server.open();
+    let mut buffer = Aligned::new(AT_ONCE * 4096, 0);
+    let mut wanted = vec![0; 4096];
+    let mut versions = Vec::with_capacity(blocks.len());
+    for (some, first) in blocks.chunks(AT_ONCE).zip((start..).step_by(AT_ONCE)) {
+        let buffer = &mut buffer.bytes()[..some.len() * 4096];
+        let all = device.read_exact_at(buffer, first * 4096);
+        for ((block, number), bytes) in some.iter().zip(first..).zip(buffer.chunks_mut(4096)) {
+            let answered = block.answered.load(Ordering::Relaxed);
+            let flying = block.flying.load(Ordering::Relaxed);
+            // One bad block fails the whole read.
+            let read = match &all {
+                Ok(()) => Ok(()),
+                Err(_) => device.read_exact_at(bytes, number * 4096),
+            };
+            if let Err(error) = read {
+                assert_eq!(error.raw_os_error(), EIO, "kill {kill}, block {number}");
+                assert!(
+                    torn && answered != flying,
+                    "kill {kill}, block {number}: {error}"
+                );
+                versions.push(answered);
+                continue;
+            }
+            let found = [answered, flying].into_iter().find(|version| {
+                fill(*version, number, &mut wanted);
+                bytes == wanted
+            });
+            let version = found.unwrap_or_else(|| {
+                panic!("kill {kill}, block {number}: neither {answered} nor {flying}")
+            });
+            block.answered.store(version, Ordering::Relaxed);
+            block.flying.store(version, Ordering::Relaxed);
+            versions.push(version);
+        }
+    }
+    versions
 }
