@@ -129,16 +129,17 @@ something else failed, 4 it cannot run, for want of what the last line names.")]
     /// Run random operations from a seed, with teardown at the worst moment
     #[command(after_help = "\
 Exit status: 0 nothing was wrong, 1 a result, the kernel's log or what is left
-behind was, 2 bad arguments, 3 something else failed, 4 the kernel lacks the
-opcode, 130 interrupted.")]
+behind was wrong, 2 bad arguments, 3 something else failed, 4 the kernel lacks
+the opcode, 130 interrupted.")]
     Stress(StressArgs),
     /// Look for the known defects of kernels with IORING_OP_BPF
     #[command(after_help = "\
 list explains each defect in three lines; run says of each whether this kernel
 has it: present, absent, or cannot tell and why.
 
-Exit status: 0 no defect is present, 1 some are, 2 bad arguments, 3 something
-else failed, 4 the kernel lacks the opcode. What cannot be told fails nothing.")]
+Exit status: 0 no defect is present, 1 some are present, 2 bad arguments, 3
+something else failed, 4 the kernel lacks the opcode, 130 interrupted. What
+cannot be told fails nothing.")]
     Repro(ReproArgs),
     /// Do block I/O for the commands that have kernel buffers
     #[command(hide = true)]

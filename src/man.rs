@@ -9,6 +9,10 @@ use clap_mangen::Man;
 
 use crate::cli::Cli;
 
+mod synopsis;
+
+use synopsis::synopsis;
+
 macro_rules! sections {
     ($($page:literal)*) => {
         [$(($page, include_str!(concat!("../man/sections/", $page, ".roff")))),*]
@@ -35,8 +39,23 @@ const SECTIONS: [(&str, &str); 13] = sections![
 /// What every page says of the exit status.
 const EXIT_STATUS: &str = include_str!("../man/sections/exit-status.roff");
 
-/// Of the last change to what the pages say.
-const DATE: &str = "2026-11-23";
+/// Of the last change to what the pages say; a test compares it with git's.
+pub const DATE: &str = "2026-11-25";
+
+/// The sections that end a page, in the order of man-pages(7). Those that only
+/// some pages have, such as BUFFERS, stand before them.
+const LAST_SECTIONS: [&str; 7] = [
+    "EXIT STATUS",
+    "ENVIRONMENT",
+    "FILES",
+    "NOTES",
+    "BUGS",
+    "EXAMPLES",
+    "SEE ALSO",
+];
+
+/// What begins the paragraph of a command's help about its exit status.
+const EXIT_STATUS_HELP: &str = "Exit status: ";
 
 /// Bytes of a line of a page's source.
 const WIDTH: usize = 78;
@@ -75,26 +94,120 @@ fn page(command: &Command, name: &str) -> io::Result<Page> {
         .to_vec();
     man.render_title(&mut roff)?;
     man.render_name_section(&mut roff)?;
-    man.render_synopsis_section(&mut roff)?;
+    roff.extend_from_slice(synopsis(command).as_bytes());
     man.render_description_section(&mut roff)?;
+    // What the tool itself says behind its options, the hand-written sections
+    // say at more length.
+    let is_tool = command.has_subcommands();
+    if !is_tool {
+        roff.extend_from_slice(more_description(command).as_bytes());
+    }
     man.render_options_section(&mut roff)?;
-    if command.has_subcommands() {
+    if is_tool {
         man.render_subcommands_section(&mut roff)?;
     }
+    let own = match is_tool {
+        true => None,
+        false => exit_status(command),
+    };
+    let mut sections = sections_of(by_hand(name));
+    sections.extend(own.map_or_else(|| sections_of(EXIT_STATUS), |own| sections_of(&own)));
+    sections.extend(sections_of(&see_also(name)));
+    sections.sort_by_key(|section| rank(section));
     let mut text = tidy(&roff);
-    text.extend_from_slice(by_hand(name).as_bytes());
-    text.extend_from_slice(without_comments(EXIT_STATUS).as_bytes());
-    text.extend_from_slice(see_also(name).as_bytes());
+    text.extend_from_slice(sections.concat().as_bytes());
     Ok(Page {
         file: format!("{name}.1"),
         text,
     })
 }
 
+/// The paragraphs behind a command's options, each on one line.
+fn after_help(command: &Command) -> Vec<String> {
+    let text = command.get_after_help();
+    let text = text.map(ToString::to_string).unwrap_or_default();
+    let paragraphs = text.split("\n\n");
+    paragraphs
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|paragraph| !paragraph.is_empty())
+        .collect()
+}
+
+fn more_description(command: &Command) -> String {
+    let paragraphs = after_help(command).into_iter();
+    paragraphs
+        .filter(|paragraph| !paragraph.starts_with(EXIT_STATUS_HELP))
+        .map(|paragraph| format!(".PP\n{}\n", escape(&paragraph)))
+        .collect()
+}
+
+/// The exit status of a command that says more of it than all others: from
+/// "Exit status: 0 all well, 1 not, and why. More." an entry for each number.
+fn exit_status(command: &Command) -> Option<String> {
+    let paragraphs = after_help(command);
+    let text = paragraphs
+        .iter()
+        .find_map(|paragraph| paragraph.strip_prefix(EXIT_STATUS_HELP))?;
+    let mut entries: Vec<(&str, String)> = Vec::new();
+    for part in text.split(", ") {
+        let (word, rest) = part.split_once(' ').unwrap_or((part, ""));
+        match entries.last_mut() {
+            Some((_, meaning)) if word.parse::<u8>().is_err() => {
+                meaning.push_str(", ");
+                meaning.push_str(part);
+            }
+            _ => entries.push((word, sentence(rest))),
+        }
+    }
+    let mut section = ".SH \"EXIT STATUS\"\n".to_string();
+    for (status, meaning) in entries {
+        let meaning = escape(meaning.trim_end_matches('.'));
+        let entry = format!(".TP\n{status}\n{meaning}.\n");
+        section.push_str(&String::from_utf8_lossy(&tidy(entry.as_bytes())));
+    }
+    Some(section)
+}
+
+/// With a capital.
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(characters).collect()
+}
+
+/// Text as roff takes it: a bare hyphen is one to break a line at.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+/// Where a section stands among those that end a page.
+fn rank(section: &str) -> usize {
+    let heading = section.lines().next().unwrap_or_default();
+    let heading = heading.trim_start_matches(".SH ").trim_matches('"');
+    let place = LAST_SECTIONS.iter().position(|known| *known == heading);
+    place.map_or(0, |place| place + 1)
+}
+
+/// A text cut before each of its headings; what stands above the first, the
+/// licence, is the page's own.
+fn sections_of(text: &str) -> Vec<String> {
+    let mut sections: Vec<String> = Vec::new();
+    for line in text.split_inclusive('\n') {
+        match sections.last_mut() {
+            _ if line.starts_with(".SH ") => sections.push(line.to_string()),
+            Some(section) => section.push_str(line),
+            None => {}
+        }
+    }
+    sections
+}
+
 /// A line break next to vertical space does nothing but make mandoc warn, and
-/// so does a blank at a line's end.
+/// so does a blank at a line's end. An ellipsis is three dots where the locale
+/// has no other.
 fn tidy(roff: &[u8]) -> Vec<u8> {
-    let lines: Vec<&[u8]> = roff.split(|byte| *byte == b'\n').collect();
+    let roff = String::from_utf8_lossy(roff).replace('…', "...");
+    let lines: Vec<&[u8]> = roff.as_bytes().split(|byte| *byte == b'\n').collect();
     let is_space = |index: usize| matches!(lines.get(index), Some(&(b".sp" | b"")));
     let idle = |index: usize| {
         lines[index] == b".br" && (is_space(index + 1) || index > 0 && is_space(index - 1))
@@ -128,15 +241,10 @@ fn wrap(line: &[u8]) -> Vec<u8> {
     wrapped
 }
 
-/// The hand-written sections of a page, without the comment at their top.
+/// The hand-written sections of a page.
 fn by_hand(name: &str) -> &'static str {
     let found = SECTIONS.iter().find(|(page, _)| *page == name);
-    found.map_or("", |(_, text)| without_comments(text))
-}
-
-/// From the first section on: the licence is the page's own.
-fn without_comments(text: &str) -> &str {
-    &text[text.find(".SH ").unwrap_or(text.len())..]
+    found.map_or("", |(_, text)| text)
 }
 
 /// Every other page; commands are found from the tool's own page.
@@ -165,6 +273,52 @@ mod tests {
                 let heading = format!(".SH {section}\n");
                 assert!(text.contains(&heading), "{}: {section}", page.file);
             }
+        }
+    }
+
+    #[test]
+    fn sections_come_in_the_usual_order() {
+        for page in pages().expect("pages are made in memory") {
+            let text = String::from_utf8(page.text).expect("text");
+            let sections = sections_of(&text);
+            let ranks: Vec<usize> = sections.iter().map(|section| rank(section)).collect();
+            assert!(ranks.is_sorted(), "{}: {ranks:?}", page.file);
+            let first = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"];
+            for (section, heading) in sections.iter().zip(first) {
+                assert!(
+                    section.starts_with(&format!(".SH {heading}\n")),
+                    "{section}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_says_what_the_help_says_of_the_exit_status() {
+        let command = Command::new("x").after_help(
+            "Words.\n\nExit status: 0 all well, whatever\nelse, 1 not so, 130 in-\nterrupted. More.",
+        );
+        assert_eq!(more_description(&command), ".PP\nWords.\n");
+        assert_eq!(
+            exit_status(&command).as_deref(),
+            Some(
+                ".SH \"EXIT STATUS\"\n.TP\n0\nAll well, whatever else.\n.TP\n1\nNot so.\n\
+                 .TP\n130\nIn\\- terrupted. More.\n"
+            )
+        );
+        let mut command = Cli::command();
+        command.build();
+        let with_own = command
+            .get_subcommands()
+            .filter(|subcommand| exit_status(subcommand).is_some())
+            .map(Command::get_name);
+        assert_eq!(with_own.collect::<Vec<_>>(), ["probe", "stress", "repro"]);
+    }
+
+    #[test]
+    fn pages_are_ascii_for_any_locale() {
+        for page in pages().expect("pages are made in memory") {
+            assert!(page.text.is_ascii(), "{}", page.file);
         }
     }
 

@@ -49,3 +49,54 @@ fn mandoc_has_no_complaint() {
         assert!(lint.status.success() && said.is_empty(), "{said}");
     }
 }
+
+#[test]
+#[ignore = "needs man-db; make test installs and runs it"]
+fn man_has_no_complaint_in_any_locale() {
+    for page in man::pages().expect("pages are made in memory") {
+        let path = directory().join(&page.file);
+        for locale in ["C", "C.UTF-8"] {
+            let shown = Command::new("man")
+                .args(["--warnings", "-l"])
+                .arg(&path)
+                .env("LC_ALL", locale)
+                .env("MANWIDTH", "80")
+                .output();
+            let shown = shown.expect("man is one of the packages that make test installs");
+            let said = String::from_utf8_lossy(&shown.stderr).into_owned();
+            let file = &page.file;
+            assert!(
+                shown.status.success() && said.is_empty(),
+                "{file}, {locale}: {said}"
+            );
+            assert!(
+                shown.stdout.len() > 500,
+                "{file}, {locale}: nothing is shown"
+            );
+        }
+    }
+}
+
+/// A date older than the pages says that they are older than they are.
+#[test]
+fn the_pages_carry_the_date_of_their_last_change() {
+    let git = |words: &[&str]| {
+        let output = Command::new("git")
+            .args(words)
+            .current_dir(directory())
+            .output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
+    };
+    // A clone without history takes its one commit for a change of everything.
+    if git(&["rev-parse", "--is-shallow-repository"]).as_deref() != Some("false") {
+        return eprintln!(
+            "no git repository with its history: when the pages changed is not known"
+        );
+    }
+    let changed = git(&["log", "-1", "--format=%as", "--", "*.1"]).expect("git has a log");
+    assert!(
+        *man::DATE >= *changed,
+        "the pages changed on {changed}: set DATE in src/man.rs and run `uringbpf man man`"
+    );
+}
