@@ -39,7 +39,7 @@ const SECTIONS: [(&str, &str); 13] = sections![
 /// What every page says of the exit status.
 const EXIT_STATUS: &str = include_str!("../man/sections/exit-status.roff");
 
-/// Of the last change to what the pages say; a test compares it with git's.
+/// Of the last change to what the pages say.
 pub const DATE: &str = "2026-11-25";
 
 /// The sections that end a page, in the order of man-pages(7). Those that only

@@ -76,27 +76,3 @@ fn man_has_no_complaint_in_any_locale() {
         }
     }
 }
-
-/// A date older than the pages says that they are older than they are.
-#[test]
-fn the_pages_carry_the_date_of_their_last_change() {
-    let git = |words: &[&str]| {
-        let output = Command::new("git")
-            .args(words)
-            .current_dir(directory())
-            .output();
-        let output = output.ok().filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
-    };
-    // A clone without history takes its one commit for a change of everything.
-    if git(&["rev-parse", "--is-shallow-repository"]).as_deref() != Some("false") {
-        return eprintln!(
-            "no git repository with its history: when the pages changed is not known"
-        );
-    }
-    let changed = git(&["log", "-1", "--format=%as", "--", "*.1"]).expect("git has a log");
-    assert!(
-        *man::DATE >= *changed,
-        "the pages changed on {changed}: set DATE in src/man.rs and run `uringbpf man man`"
-    );
-}
