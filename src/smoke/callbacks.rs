@@ -318,7 +318,7 @@ impl<'b, 'l> Stage<'b, 'l> {
         let seen = |callback: usize, told: Told| {
             self.tell(0, told);
             self.session.run(&[self.entry(0, 0)], patience(0))?;
-            self.settle(0);
+            self.settle(0)?;
             // More than one is wrong, and will be seen to be.
             let calls = self.map.get(0).calls[callback];
             Ok::<u32, Stop>(u32::from(calls == 1))
@@ -338,12 +338,17 @@ impl<'b, 'l> Stage<'b, 'l> {
         Ok(*self.bench.customs.get_or_init(|| customs))
     }
 
-    /// The last call may come a little behind the completion.
-    fn settle(&self, slot: usize) {
+    /// The last call may come a little behind the completion: where a worker
+    /// lets go of the request last, this task has to free it, which on a ring
+    /// of deferred task work it does only while it waits.
+    fn settle(&self, slot: usize) -> Result<(), Stop> {
         let until = Instant::now() + SETTLE;
         while self.map.get(slot).calls[3] == 0 && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1));
+            self.session
+                .ring
+                .submit_and_wait_for(Duration::from_millis(1))?;
         }
+        Ok(())
     }
 
     /// Behind the last call there is nothing more to come.
@@ -365,7 +370,7 @@ impl<'b, 'l> Stage<'b, 'l> {
         let (expected, order) = self.customs()?.calls(end);
         let cut = matches!(end, End::NotIssued { refused: false });
         if expected[3] > 0 {
-            self.settle(slot);
+            self.settle(slot)?;
         }
         let seen = self.map.get(slot);
         let mut wrong = Vec::new();
