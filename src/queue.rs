@@ -130,6 +130,15 @@ impl Queues {
         self.params.sq_entries as usize
     }
 
+    /// Entries that can be appended before the queue is full.
+    pub fn room(&self) -> usize {
+        let head = self
+            .sq
+            .word(self.params.sq_off.head)
+            .load(Ordering::Acquire);
+        self.capacity() - self.tail.get().wrapping_sub(head) as usize
+    }
+
     /// Appends an entry; false when the queue is full. The kernel sees it after
     /// [`Queues::publish`]: a polling thread that took half a chain of links
     /// would end the chain there.

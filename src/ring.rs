@@ -116,6 +116,20 @@ impl Ring {
         self.fd.as_raw_fd()
     }
 
+    /// Returns once this many entries, at most the queue's, can be appended:
+    /// those before them are with the kernel. A polling thread takes them when
+    /// it gets to it, which on a busy machine can be long after a submission.
+    pub fn make_room(&self, entries: usize) -> Result<(), Failure> {
+        assert!(entries <= self.capacity(), "the queue is that long");
+        while self.queues.room() < entries {
+            self.submit_and_wait(0)?;
+            if self.polled {
+                std::thread::yield_now();
+            }
+        }
+        Ok(())
+    }
+
     /// Appends an entry of the io-uring crate; false when the queue is full.
     ///
     /// Memory that the entry names must stay in place until its completion:

@@ -86,6 +86,8 @@ fn wave_of(
     options: &SqeOptions,
     outcomes: &mut Vec<Outcome>,
 ) -> Result<(), Failure> {
+    // A chain of links must not be cut by a submission in its midst.
+    ring.make_room(wave.len())?;
     for (slot, submission) in wave.iter().enumerate() {
         program.set_request(slot, submission.request);
         let mut flags = 0;

@@ -7,6 +7,7 @@ use uringbpf::kernel::{Kernel, Overrides};
 use uringbpf::layout::{Random, Shape};
 use uringbpf::operation::{Operand, Setup, checksum, chunks, copy, fill};
 use uringbpf::pattern;
+use uringbpf::ring::Ring;
 use uringbpf::spec::{BufferType, PageKind, RingOptions, SqeOptions};
 use uringbpf::ublk::Registration;
 
@@ -382,5 +383,38 @@ fn programs_that_may_not_sleep_copy_resident_memory() {
             let copied = result.unwrap_or_else(|failure| panic!("{from:?} to {to:?}: {failure}"));
             assert!(!copied.sleepable);
         }
+    }
+}
+
+/// A polling thread takes entries when it gets to it: a full wave of them waits
+/// for those before it.
+#[test]
+#[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
+fn a_whole_wave_fits_behind_entries_that_nobody_has_taken_yet() {
+    const WAVE: usize = 8;
+    const ROUNDS: usize = 500;
+    let kernel = Kernel::read(Overrides::default());
+    for options in ["coop", "sqpoll"] {
+        let options: RingOptions = options.parse().expect("ring options");
+        let ring = Ring::without_ops(&kernel, &options, WAVE as u32).expect("a ring");
+        let mut completions = 0;
+        for round in 0..ROUNDS {
+            // Some that nobody has submitted, or that the thread has not seen. It
+            // may also have completed the last wave and not said so yet.
+            ring.make_room(round % WAVE).expect("room");
+            for _ in 0..round % WAVE {
+                assert!(ring.push_bytes(&[0; 64]), "a NOP");
+            }
+            ring.make_room(WAVE).expect("room");
+            for _ in 0..WAVE {
+                assert!(ring.push_bytes(&[0; 64]), "{options}, round {round}");
+            }
+            let want = WAVE + round % WAVE;
+            let taken = ring.complete(want).expect("completions");
+            completions += taken.len();
+            assert!(taken.iter().all(|completion| completion.result == 0));
+        }
+        let expected: usize = (0..ROUNDS).map(|round| WAVE + round % WAVE).sum();
+        assert_eq!(completions, expected, "{options}");
     }
 }

@@ -213,6 +213,7 @@ impl Session {
     ) -> Result<Vec<Option<i32>>, Stop> {
         let epoch = self.epoch.get();
         self.epoch.set(epoch + 1);
+        self.ring.make_room(entries.len())?;
         for (number, entry) in entries.iter().enumerate() {
             let bytes = entry.bytes(epoch << 16 | number as u64);
             assert!(self.ring.push_bytes(&bytes), "the ring has room for a case");
