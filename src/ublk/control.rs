@@ -13,12 +13,13 @@ use libublk::io::UblkDev;
 use libublk::{UblkError, UblkFlags, sys};
 
 use super::device::{DeviceOptions, Registration};
+use super::driver::Driver;
 use super::record::Abandoned;
 use crate::error::Failure;
 use crate::ring::{self, Ring};
 use crate::sys::block_signals;
 
-const DRIVER: &str = "/dev/ublk-control";
+pub const DRIVER: &str = "/dev/ublk-control";
 /// A directory for each device (drivers/block/ublk_drv.c: ublk_chr_class), there
 /// with the driver.
 const DEVICES: &str = "/sys/class/ublk-char";
@@ -260,21 +261,19 @@ pub fn remove(abandoned: &Abandoned) -> Result<Option<u32>, Failure> {
 /// Deletes the one of these devices that carries the token.
 fn remove_own(ids: Vec<u32>, token: u64) -> Result<Option<u32>, Failure> {
     let mut unknown = None;
+    let driver = match ids.is_empty() {
+        true => return Ok(None),
+        false => Driver::open()?,
+    };
     for id in ids {
-        // libublk has more than an error to say of this.
-        if !Path::new(DRIVER).exists() {
-            let what = format!("look at ublk device {id}: open {DRIVER}");
-            return Err(Failure::os(what, libc::ENOENT));
-        }
-        match UblkCtrl::new_simple(id as i32) {
-            Ok(control) if control.dev_info().ublksrv_flags == token => {
-                checked(&format!("delete ublk device {id}"), control.del_dev_async())?;
+        match driver.token(id) {
+            Ok(Some(its)) if its == token => {
+                driver.delete(id)?;
                 return Ok(Some(id));
             }
-            // Somebody else's.
+            // Somebody else's, or gone.
             Ok(_) => {}
-            Err(UblkError::UringIOError(errno)) if errno.abs() == libc::ENODEV => {}
-            Err(error) => unknown = Some(failure(&format!("look at ublk device {id}"), &error)),
+            Err(failure) => unknown = Some(failure),
         }
     }
     match unknown {

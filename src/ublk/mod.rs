@@ -31,6 +31,7 @@
 mod command;
 mod control;
 mod device;
+mod driver;
 mod queue;
 mod record;
 
