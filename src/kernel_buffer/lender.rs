@@ -135,6 +135,11 @@ impl Lender<'_> {
         Ok(lent)
     }
 
+    /// Whether requests are out.
+    pub fn lends(&self) -> bool {
+        self.lent.get()
+    }
+
     fn order(&self, order: &Order) -> Result<(), Failure> {
         let mut client = self.depot.client.borrow_mut();
         client.order(order)?;

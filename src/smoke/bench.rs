@@ -2,7 +2,7 @@
 //! What the cases run on: the loaded programs, and rings of every mode that
 //! keep them attached from case to case.
 
-use std::cell::{OnceCell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::fs::File;
 use std::ops::Range;
@@ -150,7 +150,7 @@ pub struct Session {
     attached: RefCell<Vec<(Operation, Attachment)>>,
     pub ring: Ring,
     /// Makes `user_data` of different cases differ.
-    epoch: std::cell::Cell<u64>,
+    epoch: Cell<u64>,
 }
 
 impl Session {
@@ -158,7 +158,7 @@ impl Session {
         Session {
             attached: RefCell::default(),
             ring,
-            epoch: std::cell::Cell::new(1),
+            epoch: Cell::new(1),
         }
     }
 
@@ -346,6 +346,8 @@ pub struct Bench<'l> {
     /// `None`: nobody lends here.
     depot: Option<&'l DepotCell>,
     lender: OnceCell<Result<Lender<'l>, Failure>>,
+    /// Block I/O of others did not end: it would not here.
+    lends_no_more: Cell<bool>,
     /// `None`: nobody else uses the programs.
     share: Option<Share<'l>>,
     sessions: RefCell<HashMap<(RingMode, bool), Rc<Session>>>,
@@ -359,6 +361,7 @@ impl<'l> Bench<'l> {
             loaded,
             depot: Some(depot),
             lender: OnceCell::new(),
+            lends_no_more: Cell::new(false),
             share: None,
             sessions: RefCell::default(),
             customs: OnceCell::new(),
@@ -370,6 +373,7 @@ impl<'l> Bench<'l> {
             loaded,
             depot: None,
             lender: OnceCell::new(),
+            lends_no_more: Cell::new(false),
             share: Some(share),
             sessions: RefCell::default(),
             customs: OnceCell::new(),
@@ -400,10 +404,26 @@ impl<'l> Bench<'l> {
         if parts.is_empty() {
             return Ok(None);
         }
+        if self.lends_no_more.get() {
+            return Err(Stop::Skip(
+                "block I/O of cases before it did not end".into(),
+            ));
+        }
         let lent = self.lender()?.lend(&session.ring, parts, &slots);
         // Block I/O may be under way: another process begins anew.
         lent.map(Some)
             .map_err(|failure| Stop::Stuck(failure.to_string()))
+    }
+
+    /// Cases that need block I/O are skipped from now on.
+    pub fn lend_no_more(&self) {
+        self.lends_no_more.set(true);
+    }
+
+    /// Whether block requests are out, with a case or left by one.
+    pub fn lends(&self) -> bool {
+        let lender = self.lender.get().and_then(|lender| lender.as_ref().ok());
+        lender.is_some_and(Lender::lends)
     }
 
     fn lender(&self) -> Result<&Lender<'l>, Failure> {

@@ -230,6 +230,8 @@ pub fn run(
         let mut shown = case.clone();
         if let (Outcome::Fail(why), None) = (&done.outcome, &done.log)
             && shrunk < SHRUNK
+            // The like of it would take as long.
+            && !done.hung
         {
             shrunk += 1;
             let why = why.clone();
@@ -293,6 +295,7 @@ fn ended(before: &Present, log: Option<&mut KernelLog>, set: Set) -> Result<Done
         },
         took: start.elapsed(),
         log,
+        hung: false,
     })
 }
 

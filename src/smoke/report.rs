@@ -234,6 +234,7 @@ mod tests {
             outcome,
             took: Duration::from_millis(1),
             log: Some("BUG: x\nCPU: 0".into()),
+            hung: false,
         }
     }
 

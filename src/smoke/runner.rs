@@ -18,8 +18,10 @@ use crate::interrupt::Interrupt;
 
 /// A case takes a second at the most, but for a slow machine.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Cases that hang before the others are left out.
-const HUNG: usize = 8;
+/// What cases that hang may take in all before the others are left out.
+const HUNG: Duration = Duration::from_secs(150);
+/// Cases whose block I/O does not end before others are lent none.
+const UNRETURNED: usize = 2;
 /// A case that took longer, and its process along, hung.
 const SLOW: Duration = Duration::from_secs(2);
 /// A killed process that is not gone by then hangs in the kernel.
@@ -32,6 +34,8 @@ pub struct Done {
     pub took: Duration,
     /// The kernel's own words, when it had any.
     pub log: Option<String>,
+    /// It did not end by itself.
+    pub hung: bool,
 }
 
 impl Done {
@@ -40,20 +44,29 @@ impl Done {
             outcome: Outcome::Skip(why.to_string()),
             took: Duration::ZERO,
             log: None,
+            hung: false,
         }
     }
 }
 
-/// What a child tells of a case: how it ended, after how many microseconds,
-/// and whether the process can run another.
+/// What a child tells of a case.
 #[derive(Debug, Serialize, Deserialize)]
-struct Ended(Outcome, u64, bool);
+struct Ended {
+    outcome: Outcome,
+    micros: u64,
+    /// The process can run another.
+    goes_on: bool,
+    /// Block requests are still out.
+    lends: bool,
+}
 
 /// Sent to a child for each case that it shall run: while its parent looks
 /// into a failure, nothing else happens.
 const GO: u8 = b'g';
 /// Sent instead of it for a case that it shall leave out.
 const LEAVE_OUT: u8 = b'l';
+/// Sent instead of it for a case that is lent no block requests.
+const GO_WITHOUT_LENDER: u8 = b'n';
 
 /// What the kernel says when a worker waits for the ring's lock in an RCU read
 /// section (defect D1). It has counted its preemptions wrong from then on: a
@@ -78,14 +91,15 @@ impl Runner<'_> {
         done: &mut dyn FnMut(&mut Self, usize, Done) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         let mut next = 0;
-        let mut hung = 0;
+        let mut lost = Duration::ZERO;
+        let mut unreturned = 0;
         let mut slept = false;
         while next < cases.len() {
-            if hung == HUNG {
+            if lost >= HUNG {
                 // Each takes its whole time limit: no more is learned.
                 for index in next..cases.len() {
-                    let why = format!("{HUNG} cases before it hung");
-                    let skipped = self.with_log((Outcome::Skip(why), Duration::ZERO));
+                    let why = format!("cases before it hung for {} s", lost.as_secs());
+                    let skipped = self.with_log(Done::skipped(&why));
                     done(self, index, skipped)?;
                 }
                 return Ok(());
@@ -94,29 +108,45 @@ impl Runner<'_> {
             let mut alive = true;
             while alive && next < cases.len() {
                 self.interrupt.check()?;
-                let word = match slept && cases[next].iterates_in_worker() {
-                    true => LEAVE_OUT,
-                    false => GO,
+                let word = if slept && cases[next].iterates_in_worker() {
+                    LEAVE_OUT
+                } else if unreturned >= UNRETURNED {
+                    GO_WITHOUT_LENDER
+                } else {
+                    GO
                 };
                 let start = Instant::now();
-                let ended = match child.run_next(word, LIMIT) {
-                    Some(Ended(outcome, micros, goes_on)) => {
-                        alive = goes_on;
-                        // Not what ended its process at once: that costs no time.
-                        hung += usize::from(!goes_on && start.elapsed() > SLOW);
-                        (outcome, Duration::from_micros(micros))
+                let mut ended = match child.run_next(word, LIMIT) {
+                    Some(ended) => {
+                        alive = ended.goes_on;
+                        unreturned += usize::from(ended.lends);
+                        Done {
+                            outcome: ended.outcome,
+                            took: Duration::from_micros(ended.micros),
+                            log: None,
+                            // Not what ended its process at once: that costs no time.
+                            hung: !alive && start.elapsed() > SLOW,
+                        }
                     }
                     None => {
                         alive = false;
-                        hung += usize::from(child.timed_out);
-                        (Outcome::Fail(child.end()), Duration::ZERO)
+                        let hung = child.timed_out;
+                        Done {
+                            outcome: Outcome::Fail(child.end()),
+                            took: Duration::ZERO,
+                            log: None,
+                            hung,
+                        }
                     }
                 };
                 if !alive || next + 1 == cases.len() {
                     // What goes wrong at its end belongs to the last case.
                     child.end();
                 }
-                let ended = self.with_log(ended);
+                if ended.hung {
+                    lost += start.elapsed();
+                }
+                ended = self.with_log(ended);
                 slept |= ended.log.as_ref().is_some_and(|log| log.contains(SLEPT));
                 let go_on = done(self, next, ended)?;
                 next += 1;
@@ -138,17 +168,21 @@ impl Runner<'_> {
         Ok(result.expect("a case that was run has ended"))
     }
 
-    fn with_log(&mut self, (outcome, took): (Outcome, Duration)) -> Done {
+    fn with_log(&mut self, done: Done) -> Done {
         let log = self.log.as_mut().and_then(KernelLog::trouble);
         let first = log.as_ref().and_then(|log| log.lines().next());
-        let outcome = match (first, outcome) {
+        let outcome = match (first, done.outcome) {
             (Some(line), Outcome::Fail(what)) => {
                 Outcome::Fail(format!("{what}; the kernel says: {line}"))
             }
             (Some(line), _) => Outcome::Fail(format!("the kernel says: {line}")),
             (None, outcome) => outcome,
         };
-        Done { outcome, took, log }
+        Done {
+            outcome,
+            log,
+            ..done
+        }
     }
 }
 
@@ -162,6 +196,9 @@ impl Runner<'_> {
             let mut word = [0];
             if parent.read_exact(&mut word).is_err() {
                 return;
+            }
+            if word == [GO_WITHOUT_LENDER] {
+                bench.lend_no_more();
             }
             let start = Instant::now();
             let run = || match word == [LEAVE_OUT] {
@@ -188,8 +225,12 @@ impl Runner<'_> {
                 Err(Stop::Fail(what) | Stop::Stuck(what)) => Outcome::Fail(what),
                 Err(Stop::Skip(why)) => Outcome::Skip(why),
             };
-            let micros = start.elapsed().as_micros() as u64;
-            let ended = Ended(outcome, micros, !stuck);
+            let ended = Ended {
+                outcome,
+                micros: start.elapsed().as_micros() as u64,
+                goes_on: !stuck,
+                lends: bench.lends(),
+            };
             let mut line = serde_json::to_vec(&ended).unwrap_or_default();
             line.push(b'\n');
             if parent.write_all(&line).is_err() || stuck {
