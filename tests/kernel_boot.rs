@@ -119,6 +119,33 @@ fn a_hang_ends_at_the_time_limit_with_the_kernels_last_lines() {
     );
 }
 
+/// What waits in the kernel keeps the command's output open.
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn a_task_that_cannot_be_killed_does_not_keep_the_machine_up() {
+    let output = run(
+        "mkfs.ext4 -q /dev/ram1 && mount /dev/ram1 /mnt && fsfreeze -f /mnt && \
+         { touch /mnt/file & } && sleep 1 && echo said",
+    );
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(text(&output.stdout), "said\n", "{said}");
+}
+
+#[test]
+#[ignore = "boots a virtual machine; make test runs it"]
+fn a_machine_that_does_not_end_after_the_command_is_stopped() {
+    // What the guest does last, but for the shutdown.
+    let output = run(
+        "for port in /sys/class/virtio-ports/*; do \
+         grep -q status $port/name && echo 0 >/dev/${port##*/}; done; echo said; sleep 1000",
+    );
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert_eq!(text(&output.stdout), "said\n", "{said}");
+    assert!(said.contains("something hangs in its kernel"), "{said}");
+}
+
 #[test]
 #[ignore = "boots a virtual machine; make test runs it"]
 fn a_kernel_splat_fails_a_command_that_succeeded() {
