@@ -29,6 +29,7 @@ pub mod interrupt;
 pub mod kernel;
 pub mod kernel_buffer;
 pub mod layout;
+pub(crate) mod leftovers;
 pub mod man;
 pub mod memory;
 pub mod operation;

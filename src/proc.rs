@@ -8,6 +8,10 @@ use indicatif::HumanBytes;
 
 use crate::error::Failure;
 
+/// Adds the counters of each CPU up when it is read
+/// (Documentation/admin-guide/sysctl/vm.rst). For root.
+const STAT_REFRESH: &str = "/proc/sys/vm/stat_refresh";
+
 /// A number of /proc/self/status or /proc/meminfo, in the unit that stands
 /// there (mostly KiB).
 pub fn number(file: &str, name: &str) -> Option<u64> {
@@ -20,6 +24,17 @@ pub fn number_in(text: &str, name: &str) -> Option<u64> {
         .lines()
         .find(|line| line.split([' ', ':']).next() == Some(name))?;
     line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// How many pins of user pages the kernel holds, all processes together. None
+/// where it does not count them, or not for this user.
+pub fn pins() -> Option<u64> {
+    // The counters stand per CPU and reach /proc/vmstat by the dozen, unless
+    // they are told to.
+    fs::read(STAT_REFRESH).ok()?;
+    let text = fs::read_to_string("/proc/vmstat").ok()?;
+    let acquired = number_in(&text, "nr_foll_pin_acquired")?;
+    acquired.checked_sub(number_in(&text, "nr_foll_pin_released")?)
 }
 
 /// Fails where so many bytes can only be had from other processes: `what`

@@ -4,9 +4,9 @@
 
 use uringbpf::kernel::{Kernel, Overrides};
 use uringbpf::memory::Memory;
+use uringbpf::proc::pins;
 use uringbpf::registration::Table;
 use uringbpf::ring::Ring;
-use uringbpf::smoke::resources::pins;
 use uringbpf::spec::PageKind;
 
 #[test]

@@ -4,6 +4,7 @@
  * one thing and must load. Names are bad_NAME and good_NAME; which member of
  * uring_bpf_ops a program is for stands in its map below.
  */
+#include "event_loop.h"
 #include "request.h"
 
 #define USER_BUFFER(desc, data)						\
@@ -479,15 +480,7 @@ int bad_tc_result(void *skb)
 	return 0;
 }
 
-/* As in event_loop.bpf.c: the ring's other struct_ops. */
-struct iou_ctx;
-struct iou_loop_params;
-
-struct io_uring_bpf_ops {
-	int (*loop_step)(struct iou_ctx *ring, struct iou_loop_params *params);
-	__u32 ring_fd;
-};
-
+/* The ring's other struct_ops. */
 SEC("struct_ops")
 int BPF_PROG(good_loop, struct iou_ctx *ring, struct iou_loop_params *params)
 {

@@ -406,7 +406,7 @@ impl<'l> Bench<'l> {
         }
         if self.lends_no_more.get() {
             return Err(Stop::Skip(
-                "block I/O of cases before it did not end".into(),
+                "block I/O of a case before it did not end".into(),
             ));
         }
         let lent = self.lender()?.lend(&session.ring, parts, &slots);

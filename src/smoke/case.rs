@@ -269,6 +269,16 @@ names!(Mode: Inline = "inline", Async = "async", Link = "link", Hardlink = "hard
 names!(RingMode: Plain = "plain", Sqpoll = "sqpoll", Defer = "defer-taskrun", Coop = "coop",
     NoSqarray = "no-sqarray", Sqe128 = "sqe128", SqeMixed = "sqe-mixed", Cqe32 = "cqe32");
 
+impl Mode {
+    /// IOSQE_ASYNC for a request that is alone and goes to a worker, else none.
+    pub fn worker_flag(self) -> u8 {
+        match self {
+            Mode::Async => super::bench::ASYNC,
+            _ => 0,
+        }
+    }
+}
+
 impl RingMode {
     pub fn options(self) -> RingOptions {
         match self {

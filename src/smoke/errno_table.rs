@@ -2,7 +2,7 @@
 //! Descriptions of buffers that must be refused, each with its errno, and next
 //! to them those that must be taken.
 
-use super::bench::{ASYNC, Bench, Session, patience};
+use super::bench::{Bench, Session, patience};
 use super::case::{Mode, RingMode};
 use super::programs::Family;
 use super::{Case, Stop};
@@ -492,11 +492,8 @@ pub(super) fn attempt(
         false => request.from = descriptor,
     }
     requests.set(0, request);
-    let flags = match mode {
-        Mode::Async => ASYNC,
-        _ => 0,
-    };
-    let results = session.run(&[bench.entry(id, 0, flags)], patience(0))?;
+    let entry = bench.entry(id, 0, mode.worker_flag());
+    let results = session.run(&[entry], patience(0))?;
     let after = requests.get(0);
     let stage = match after.error {
         0 => String::new(),

@@ -40,7 +40,8 @@ use crate::cli::Format;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::kernel::Kernel;
-use crate::stress::leftovers::{self, Present};
+use crate::leftovers::{self, Present};
+
 use bench::{Bench, Loaded};
 use case::{Mode, Transfer, Variant};
 use kmsg::KernelLog;

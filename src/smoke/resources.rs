@@ -11,14 +11,11 @@ use super::programs::Family;
 use super::{Case, Named, Set, Stop};
 use crate::errno::res_text;
 use crate::memory::Memory;
-use crate::proc::{number, number_in};
+use crate::proc::{number, pins};
 use crate::registration::Table;
 use crate::request::{Descriptor, Request};
 use crate::spec::PageKind;
 
-/// Adds the counters of each CPU up when it is read
-/// (Documentation/admin-guide/sysctl/vm.rst). For root.
-const STAT_REFRESH: &str = "/proc/sys/vm/stat_refresh";
 /// Buffer types (UAPI).
 const USER: u8 = 0;
 const FIXED: u8 = 1;
@@ -151,17 +148,6 @@ fn submit(
         }
     }
     Ok(())
-}
-
-/// How many pins of user pages the kernel holds, all processes together. None
-/// where it does not count them, or not for this user.
-pub fn pins() -> Option<u64> {
-    // The counters stand per CPU and reach /proc/vmstat by the dozen, unless
-    // they are told to.
-    fs::read(STAT_REFRESH).ok()?;
-    let text = fs::read_to_string("/proc/vmstat").ok()?;
-    let acquired = number_in(&text, "nr_foll_pin_acquired")?;
-    acquired.checked_sub(number_in(&text, "nr_foll_pin_released")?)
 }
 
 /// What a process holds, and what is pinned by all.

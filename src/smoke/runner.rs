@@ -20,8 +20,6 @@ use crate::interrupt::Interrupt;
 const LIMIT: Duration = Duration::from_secs(30);
 /// What cases that hang may take in all before the others are left out.
 const HUNG: Duration = Duration::from_secs(150);
-/// Cases whose block I/O does not end before others are lent none.
-const UNRETURNED: usize = 2;
 /// A case that took longer, and its process along, hung.
 const SLOW: Duration = Duration::from_secs(2);
 /// A killed process that is not gone by then hangs in the kernel.
@@ -92,7 +90,8 @@ impl Runner<'_> {
     ) -> Result<(), Failure> {
         let mut next = 0;
         let mut lost = Duration::ZERO;
-        let mut unreturned = 0;
+        // Block I/O of a case has not ended: the next device would wait for it.
+        let mut unreturned = false;
         let mut slept = false;
         while next < cases.len() {
             if lost >= HUNG {
@@ -110,7 +109,7 @@ impl Runner<'_> {
                 self.interrupt.check()?;
                 let word = if slept && cases[next].iterates_in_worker() {
                     LEAVE_OUT
-                } else if unreturned >= UNRETURNED {
+                } else if unreturned {
                     GO_WITHOUT_LENDER
                 } else {
                     GO
@@ -119,7 +118,7 @@ impl Runner<'_> {
                 let mut ended = match child.run_next(word, LIMIT) {
                     Some(ended) => {
                         alive = ended.goes_on;
-                        unreturned += usize::from(ended.lends);
+                        unreturned |= ended.lends;
                         Done {
                             outcome: ended.outcome,
                             took: Duration::from_micros(ended.micros),

@@ -213,11 +213,8 @@ fn check(bench: &Bench<'_>, what: What, seed: u64) -> Result<(), Stop> {
         expected: None,
     });
     let lent = bench.lend(&session, borrowed)?;
-    let flags = match mode {
-        Mode::Async => super::bench::ASYNC,
-        _ => 0,
-    };
-    let results = session.run(&[bench.entry(id, slot, flags)], patience(len))?;
+    let entry = bench.entry(id, slot, mode.worker_flag());
+    let results = session.run(&[entry], patience(len))?;
     let several = map.get(slot as usize);
     let mut wrong = Vec::new();
     let result = results[0].unwrap_or_default();

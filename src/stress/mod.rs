@@ -5,8 +5,7 @@
 //! [`plan`] says what each thread does, [`worker`] is the process that does it
 //! and writes on the [`board`] where it stands, [`process`] starts, kills and
 //! watches the processes. [`batch`], [`attach`] and [`chaos`] are the
-//! operations that `smoke` does not have. [`leftovers`] are what must not be
-//! there at the end.
+//! operations that `smoke` does not have.
 
 mod attach;
 mod batch;
@@ -14,7 +13,6 @@ pub mod board;
 mod chaos;
 mod faults;
 mod kind;
-pub(crate) mod leftovers;
 pub mod plan;
 mod process;
 pub mod summary;
@@ -29,11 +27,11 @@ use plan::Place;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::kernel::Kernel;
+use crate::leftovers::{self, Present};
 use crate::smoke::bench::Loaded;
 use crate::smoke::kmsg::KernelLog;
 use board::Board;
 use faults::FaultInjection;
-use leftovers::Present;
 use summary::Summary;
 
 /// Threads of all processes together: each has its own slots.

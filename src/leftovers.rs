@@ -9,7 +9,7 @@ use libbpf_rs::query::{LinkInfoIter, LinkTypeInfo, MapInfoIter, ProgInfoIter};
 use libbpf_rs::{MapType, ProgramType};
 
 use crate::error::Failure;
-use crate::smoke::resources::pins;
+use crate::proc::pins;
 use crate::ublk;
 
 /// What ends with a ring or a process does so a little later.
