@@ -136,10 +136,8 @@ fn a_task_that_cannot_be_killed_does_not_keep_the_machine_up() {
 #[ignore = "boots a virtual machine; make test runs it"]
 fn a_machine_that_does_not_end_after_the_command_is_stopped() {
     // What the guest does last, but for the shutdown.
-    let output = run(
-        "for port in /sys/class/virtio-ports/*; do \
-         grep -q status $port/name && echo 0 >/dev/${port##*/}; done; echo said; sleep 1000",
-    );
+    let output = run("for port in /sys/class/virtio-ports/*; do \
+         grep -q status $port/name && echo 0 >/dev/${port##*/}; done; echo said; sleep 1000");
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(125), "{said}");
     assert_eq!(text(&output.stdout), "said\n", "{said}");

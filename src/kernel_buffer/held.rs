@@ -4,7 +4,8 @@
 
 use super::message::{Direction, Order};
 use crate::error::Failure;
-use crate::ublk::{BlockOperation, BlockRequest};
+use crate::queue::Completion;
+use crate::ublk::{BlockOperation, BlockRequest, Event, Queue};
 
 /// Where a request of the client's stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,5 +72,38 @@ pub fn succeeded(what: &str, result: i32) -> Result<(), Failure> {
     match result {
         0.. => Ok(()),
         errno => Err(Failure::os(what, -errno)),
+    }
+}
+
+/// What a queue tells of a request.
+pub enum Told {
+    Arrived(BlockRequest),
+    /// In the table now, under this tag.
+    Registered(u16),
+    /// Out of it again.
+    Unregistered(u16),
+}
+
+/// What a completion of the queue's ring tells; an error where it is one, or
+/// none of the queue's.
+pub fn told(queue: &Queue<'_>, completion: &Completion) -> Result<Told, Failure> {
+    let event = queue.event(completion).ok_or_else(|| {
+        Failure::mismatch(format!(
+            "a completion that nobody asked for: user_data {:#x}, res {}",
+            completion.user_data, completion.result
+        ))
+    })?;
+    match event {
+        Event::Request(request) => Ok(Told::Arrived(request)),
+        Event::Registered { tag, result, .. } => {
+            succeeded("UBLK_U_IO_REGISTER_IO_BUF", result)?;
+            Ok(Told::Registered(tag))
+        }
+        Event::Unregistered { tag, result, .. } => {
+            succeeded("UBLK_U_IO_UNREGISTER_IO_BUF", result)?;
+            Ok(Told::Unregistered(tag))
+        }
+        Event::Gone(_) => Err(Failure::environment("the ublk device was taken away")),
+        Event::Refused { result, .. } => Err(Failure::os("fetch the next ublk request", -result)),
     }
 }

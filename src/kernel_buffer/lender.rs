@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use io_uring::{opcode, types};
 
-use super::held::{Held, Stage, awaited, succeeded};
+use super::held::{Held, Stage, Told, awaited, succeeded, told};
 use super::message::{Order, Part, Report};
 use super::zeros::{self, Zeros};
 use super::{Client, MARGIN, SPARE, judge};
@@ -242,26 +242,10 @@ impl Lent<'_> {
             zeros,
             ..
         } = self.lender;
-        let event = queue.event(completion).ok_or_else(|| {
-            Failure::mismatch(format!(
-                "a completion that nobody asked for: user_data {:#x}, res {}",
-                completion.user_data, completion.result
-            ))
-        })?;
-        match event {
-            Event::Request(request) => self.arrived(request),
-            Event::Registered { result, .. } => {
-                succeeded("UBLK_U_IO_REGISTER_IO_BUF", result)?;
-                zeros.borrow_mut().registered(&depot.ring)
-            }
-            Event::Unregistered { result, .. } => {
-                succeeded("UBLK_U_IO_UNREGISTER_IO_BUF", result)?;
-                zeros.borrow_mut().end(&depot.ring, queue)
-            }
-            Event::Gone(_) => Err(Failure::environment("the ublk device was taken away")),
-            Event::Refused { result, .. } => {
-                Err(Failure::os("fetch the next ublk request", -result))
-            }
+        match told(queue, completion)? {
+            Told::Arrived(request) => self.arrived(request),
+            Told::Registered(_) => zeros.borrow_mut().registered(&depot.ring),
+            Told::Unregistered(_) => zeros.borrow_mut().end(&depot.ring, queue),
         }
     }
 

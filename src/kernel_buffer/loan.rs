@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use io_uring::{opcode, types};
 
-use super::held::{Held, Stage, awaited, succeeded};
+use super::held::{Held, Stage, Told, awaited, succeeded, told};
 use super::message::{Direction, Expected, Order, Part, Report};
 use super::zeros::{self, Zeros};
 use super::{MARGIN, Server, judge};
@@ -14,7 +14,7 @@ use crate::buffer::Buffer;
 use crate::error::Failure;
 use crate::queue::Completion;
 use crate::ring::Ring;
-use crate::ublk::{BlockRequest, DEVICE, Event, Queue};
+use crate::ublk::{BlockRequest, DEVICE, Queue};
 
 /// `user_data` of the polls: the client says something, a signal came.
 const CLIENT_SPEAKS: u64 = DEVICE | 2;
@@ -144,35 +144,19 @@ impl<'a> Loan<'a> {
     }
 
     fn event(&mut self, completion: &Completion) -> Result<(), Failure> {
-        let Some(event) = self.queue.event(completion) else {
-            return Err(Failure::mismatch(format!(
-                "a completion that nobody asked for: user_data {:#x}, res {}",
-                completion.user_data, completion.result
-            )));
-        };
-        match event {
-            Event::Request(request) => self.arrived(request),
-            Event::Registered { tag, result, .. } => {
-                succeeded("UBLK_U_IO_REGISTER_IO_BUF", result)?;
-                match self.held.iter_mut().find(|held| held.is_under(tag)) {
-                    Some(held) => {
-                        held.stage = Stage::InTable;
-                        Ok(())
-                    }
-                    None => self.zeros.registered(self.ring),
+        match told(&self.queue, completion)? {
+            Told::Arrived(request) => self.arrived(request),
+            Told::Registered(tag) => match self.held.iter_mut().find(|held| held.is_under(tag)) {
+                Some(held) => {
+                    held.stage = Stage::InTable;
+                    Ok(())
                 }
-            }
-            Event::Unregistered { tag, result, .. } => {
-                succeeded("UBLK_U_IO_UNREGISTER_IO_BUF", result)?;
-                match self.held.iter().position(|held| held.is_under(tag)) {
-                    Some(index) => self.answer(index),
-                    None => self.zeros.end(self.ring, &self.queue),
-                }
-            }
-            Event::Gone(_) => Err(Failure::environment("the ublk device was taken away")),
-            Event::Refused { result, .. } => {
-                Err(Failure::os("fetch the next ublk request", -result))
-            }
+                None => self.zeros.registered(self.ring),
+            },
+            Told::Unregistered(tag) => match self.held.iter().position(|held| held.is_under(tag)) {
+                Some(index) => self.answer(index),
+                None => self.zeros.end(self.ring, &self.queue),
+            },
         }
     }
 
