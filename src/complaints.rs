@@ -66,6 +66,25 @@ impl Drop for Complaints {
     }
 }
 
+/// Shows a line that is written over and over, in a thread of its own.
+pub struct Latest {
+    line: SyncSender<String>,
+}
+
+impl Latest {
+    pub fn new(show: impl Fn(String) + Send + 'static) -> Self {
+        let (line, lines) = sync_channel::<String>(1);
+        thread::spawn(move || lines.into_iter().for_each(show));
+        Latest { line }
+    }
+
+    /// Never waits: while two lines are not shown yet, further ones are left
+    /// out.
+    pub fn show(&self, line: String) {
+        let _ = self.line.try_send(line);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
@@ -97,6 +116,21 @@ mod tests {
         }
         drop(complaints);
         assert_eq!(seen.try_iter().count(), 30);
+    }
+
+    #[test]
+    fn a_line_that_is_not_shown_yet_stops_nobody() {
+        let (go_on, hold) = channel::<()>();
+        let (into, shown) = channel();
+        let latest = Latest::new(move |line| {
+            let _ = hold.recv();
+            into.send(line).unwrap();
+        });
+        (0..100).for_each(|number| latest.show(number.to_string()));
+        drop((go_on, latest));
+        let shown: Vec<String> = shown.iter().collect();
+        assert_eq!(shown[0], "0");
+        assert!(shown.len() <= 3, "{shown:?}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! Nothing is drawn but by who moves a bar: a thread that did it would be one
 //! too many for the commands that fork. What else is printed meanwhile goes
-//! through [`ProgressBar::suspend`].
+//! through [`beside`], or [`ProgressBar::suspend`].
 
 use std::io::{IsTerminal, stderr};
 
@@ -50,6 +50,15 @@ pub fn show_bytes(bar: &ProgressBar, name: &str, len: u64) {
 /// From here on the bar is a line.
 pub fn show_line(bar: &ProgressBar) {
     style(bar, LINE);
+}
+
+/// Prints beside a bar. One that nobody sees is not kept from moving until all
+/// is printed: whoever moves it would wait for the same reader.
+pub fn beside<R>(bar: &ProgressBar, print: impl FnOnce() -> R) -> R {
+    match bar.is_hidden() {
+        true => print(),
+        false => bar.suspend(print),
+    }
 }
 
 fn style(bar: &ProgressBar, template: &str) {

@@ -162,6 +162,8 @@ fn a_log_that_nobody_reads_stops_no_request() {
         done.send(failed).expect("the test waits");
     });
     let failed = reads.recv_timeout(PATIENCE);
+    // Until the server has tried to show how it stands.
+    std::thread::sleep(Duration::from_secs(3));
     // SAFETY: our own child, which nobody has waited for yet.
     unsafe { libc::kill(server.id() as i32, libc::SIGTERM) };
     wait_until("the device goes", || identity.is_gone());

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -316,16 +316,7 @@ fn cleaning_up_removes_what_a_dead_server_left_and_nothing_of_others() {
     let _alone = alone();
     let foreign = foreign();
     let node = PathBuf::from(foreign.get_cdev_path());
-    let mut server = Command::new(env!("CARGO_BIN_EXE_uringbpf"))
-        .args(["ublk", "--size", "1M"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut line = String::new();
-    let mut stdout = BufReader::new(server.stdout.take().expect("piped"));
-    stdout.read_line(&mut line).expect("readable");
-    let id = line.trim_end().strip_prefix("/dev/ublkb");
-    let id = id.expect("a device").to_string();
+    let (mut server, id) = server();
     let cleaned = || {
         let output = uringbpf(&["ublk", "--cleanup"])
             .stdout(Stdio::piped())
@@ -365,13 +356,7 @@ fn cleaning_up_removes_what_a_dead_server_left_and_nothing_of_others() {
 #[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
 fn a_device_that_nobody_can_look_at_is_not_forgotten() {
     let _alone = alone();
-    let mut server = uringbpf(&["ublk", "--size", "1M"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    let mut line = String::new();
-    let mut stdout = BufReader::new(server.stdout.take().expect("piped"));
-    stdout.read_line(&mut line).expect("readable");
+    let (mut server, _) = server();
     kill(server.id());
     server.wait().expect("it ends");
     // Without the driver's node, as in a container; other tests are not to see.
@@ -388,6 +373,19 @@ fn a_device_that_nobody_can_look_at_is_not_forgotten() {
     let cleaned = uringbpf(&["ublk", "--cleanup"]).status().expect("it runs");
     assert!(cleaned.success());
     wait_until("nothing is left over", || left_over().is_empty());
+}
+
+/// A server to be killed, and its device's number.
+fn server() -> (Child, String) {
+    let mut server = uringbpf(&["ublk", "--size", "1M"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut line = String::new();
+    let mut stdout = BufReader::new(server.stdout.take().expect("piped"));
+    stdout.read_line(&mut line).expect("readable");
+    let id = line.trim_end().strip_prefix("/dev/ublkb");
+    (server, id.expect("a device").to_string())
 }
 
 fn uringbpf(arguments: &[&str]) -> Command {

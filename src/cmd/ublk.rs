@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::blockdev::{Backing, Counters, Fresh, Observer, Opened, Options, Recovered, serve};
 use crate::cli::{GlobalArgs, UblkArgs};
-use crate::complaints::Complaints;
+use crate::complaints::{Complaints, Latest};
 use crate::error::Failure;
 use crate::progress;
 use crate::report::{Report, complain};
@@ -47,6 +47,7 @@ pub fn run(global: &GlobalArgs, args: &UblkArgs) -> anyhow::Result<()> {
     let teller = Teller {
         report,
         complaints: complaints(status.clone()),
+        line: status_line(status.clone()),
         status,
         scan: Once::new(),
         fresh: Fresh::of(&options.backing),
@@ -73,28 +74,29 @@ struct Teller {
     report: Report,
     complaints: Complaints,
     status: ProgressBar,
+    /// Moves the status, which may wait for the terminal.
+    line: Latest,
     /// Done where the status has become the scan's bar.
     scan: Once,
     fresh: Fresh,
 }
 
 impl Teller {
-    fn show(&self, message: String) {
-        self.status.set_message(message);
-        self.status.tick();
-    }
-
     fn counters(&self, event: &str, counters: &Counters) {
         let mut keys = counters.json();
         keys["event"] = json!(event);
         let print = || self.report.data("ublk", counters.lines().join("\n"), keys);
-        // Only a terminal shows both; and a reader who does not read would keep
-        // the status line, and with it whoever writes to it. Who reads this may
-        // have gone: no reason to take the disk away.
-        let _ = match stdout().is_terminal() {
-            true => self.status.suspend(print),
+        // Who reads this may have gone: no reason to take the disk away.
+        let _ = self.beside(print);
+    }
+
+    /// Prints to stdout. Only a terminal shows it beside the status; and a
+    /// reader who does not read would keep that.
+    fn beside<R>(&self, print: impl FnOnce() -> R) -> R {
+        match stdout().is_terminal() {
+            true => progress::beside(&self.status, print),
             false => print(),
-        };
+        }
     }
 }
 
@@ -108,7 +110,7 @@ impl Observer for Teller {
     fn ready(&self, device: &Device, opened: &Opened) -> Result<(), Failure> {
         self.fresh.keep();
         progress::show_line(&self.status);
-        self.show(String::new());
+        self.line.show(String::new());
         let recovered = opened.recovered;
         if let Some(Recovered { new, old, torn }) = recovered {
             self.trouble(&format!(
@@ -138,7 +140,7 @@ impl Observer for Teller {
             "sums_made": opened.sums_made,
             "parity_made": opened.parity_made,
         });
-        self.status.suspend(|| self.report.data("ublk", path, keys))
+        self.beside(|| self.report.data("ublk", path, keys))
     }
 
     fn trouble(&self, what: &str) {
@@ -146,7 +148,7 @@ impl Observer for Teller {
     }
 
     fn tick(&self, counters: &Counters) {
-        self.show(counters.status());
+        self.line.show(counters.status());
     }
 
     fn asked(&self, counters: &Counters) {
@@ -162,6 +164,13 @@ impl Observer for Teller {
 /// What the queues' threads have to say: they wait for nobody.
 fn complaints(status: ProgressBar) -> Complaints {
     Complaints::new(move |line| {
-        status.suspend(|| complain(format!("uringbpf: {line}")));
+        progress::beside(&status, || complain(format!("uringbpf: {line}")));
+    })
+}
+
+fn status_line(status: ProgressBar) -> Latest {
+    Latest::new(move |line| {
+        status.set_message(line);
+        status.tick();
     })
 }
