@@ -32,7 +32,7 @@ const NOISE: u64 = 12 << 20;
 pub(crate) fn cases(set: Set) -> Vec<Case> {
     /// The thorough set looks as often for the same.
     const TIMES: usize = 5;
-    let table: [Named; 14] = [
+    let table: [Named; 18] = [
         ("pinned pages of a user source", |bench| {
             pinned_pages(bench, USER, false)
         }),
@@ -44,6 +44,18 @@ pub(crate) fn cases(set: Set) -> Vec<Case> {
         }),
         ("pinned pages of a vec destination", |bench| {
             pinned_pages(bench, VEC, true)
+        }),
+        ("pinned pages of a user source, left early", |bench| {
+            left_early(bench, USER, false)
+        }),
+        ("pinned pages of a user destination, left early", |bench| {
+            left_early(bench, USER, true)
+        }),
+        ("pinned pages of a vec source, left early", |bench| {
+            left_early(bench, VEC, false)
+        }),
+        ("pinned pages of a vec destination, left early", |bench| {
+            left_early(bench, VEC, true)
         }),
         ("pages of a user source", |bench| {
             user_pages(bench, &Way::Read(USER))
@@ -226,13 +238,47 @@ fn whole(kind: u8, iovec: &[u64; 2]) -> Descriptor {
     }
 }
 
+/// The pins of user pages, where they can be counted.
+fn counted_pins() -> Result<u64, Stop> {
+    pins().ok_or_else(|| {
+        Stop::Skip("no exact counts of pins in /proc/vmstat (vm.stat_refresh is for root)".into())
+    })
+}
+
+/// An iterator that is destroyed before its end has pinned pages that it never
+/// handed out.
+fn left_early(bench: &Bench<'_>, kind: u8, is_destination: bool) -> Result<(), Stop> {
+    const LEN: usize = 64 * 4096;
+    let before = counted_pins()?;
+    let mut long = Memory::anonymous(LEN, PageKind::Base)?;
+    let mut short = Memory::anonymous(4096, PageKind::Base)?;
+    let iovec = [long.region().address(), LEN as u64];
+    let long = whole(kind, &iovec);
+    let short = whole(USER, &[short.region().address(), 4096]);
+    let (from, to) = match is_destination {
+        true => (short, long),
+        false => (long, short),
+    };
+    let request = Request {
+        from,
+        to,
+        ..Request::default()
+    };
+    submit(bench, (Family::Copy, "between"), request, 16, 4096)?;
+    let after = pins().unwrap_or(before);
+    match after > before {
+        false => Ok(()),
+        true => Err(Stop::Fail(format!(
+            "{} pins of user pages were not given back by 16 iterators over 64 pages that were \
+             destroyed after the first: pages that were pinned and not handed out",
+            after - before
+        ))),
+    }
+}
+
 fn pinned_pages(bench: &Bench<'_>, kind: u8, is_destination: bool) -> Result<(), Stop> {
     const LEN: usize = 256 * 4096;
-    let Some(before) = pins() else {
-        return Err(Stop::Skip(
-            "no exact counts of pins in /proc/vmstat (vm.stat_refresh is for root)".into(),
-        ));
-    };
+    let before = counted_pins()?;
     let mut memory = Memory::anonymous(LEN, PageKind::Base)?;
     let region = memory.region();
     let iovec = [region.address(), LEN as u64];
