@@ -260,6 +260,39 @@ pub fn thread_id() -> i32 {
     unsafe { libc::gettid() }
 }
 
+/// Does something on each CPU that this thread may run on, in turn, until it
+/// says that this was enough.
+pub fn on_each_cpu(mut work: impl FnMut() -> bool) -> io::Result<bool> {
+    const SIZE: usize = size_of::<libc::cpu_set_t>();
+    let set = |cpus: &libc::cpu_set_t| {
+        // SAFETY: the set lives through the call.
+        checked(unsafe { libc::sched_setaffinity(0, SIZE, cpus) }.into())
+    };
+    // SAFETY: a set of no CPUs is all zeros.
+    let mut all: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set lives through the call, which fills it in.
+    checked(unsafe { libc::sched_getaffinity(0, SIZE, &raw mut all) }.into())?;
+    let mut enough = false;
+    for cpu in 0..libc::CPU_SETSIZE as usize {
+        // SAFETY: both only look at or change bits of a set that is ours.
+        let one = unsafe {
+            if !libc::CPU_ISSET(cpu, &all) {
+                continue;
+            }
+            let mut one: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(cpu, &mut one);
+            one
+        };
+        set(&one)?;
+        enough = work();
+        if enough {
+            break;
+        }
+    }
+    set(&all)?;
+    Ok(enough)
+}
+
 /// Zeroed memory that has a file descriptor but no name.
 pub fn memory_file(name: &std::ffi::CStr, len: usize) -> io::Result<std::fs::File> {
     // SAFETY: the name lives through the call.

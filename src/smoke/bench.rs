@@ -93,6 +93,18 @@ impl Loaded {
         }
     }
 
+    /// Maps every arena where its programs see it. For a process that has just
+    /// begun: later, what it has mapped itself may lie there.
+    fn map_arenas(&self) -> Result<Arenas, Failure> {
+        let mut arenas = Arenas::new();
+        for (family, variant, programs) in &self.families {
+            if let Some(memory) = programs.map_arena()? {
+                arenas.insert((*family, *variant), RefCell::new(memory));
+            }
+        }
+        Ok(arenas)
+    }
+
     fn find(&self, family: Family, variant: Variant) -> Option<&Programs> {
         let mut found = self.families.iter();
         let found = found.find(|(f, v, _)| *f == family && *v == variant);
@@ -305,9 +317,12 @@ pub struct Borrowing<'b, 'm> {
     pub expected: Option<Expected>,
 }
 
+/// The arenas of the loaded programs.
+type Arenas = HashMap<(Family, Variant), RefCell<Memory>>;
+
 /// An arena, or a thread's part of it.
 pub enum Arena<'b, 'l> {
-    Whole(Memory),
+    Whole(RefMut<'b, Memory>),
     Part(RefMut<'b, Region<'l>>),
 }
 
@@ -350,6 +365,8 @@ pub struct Bench<'l> {
     lends_no_more: Cell<bool>,
     /// `None`: nobody else uses the programs.
     share: Option<Share<'l>>,
+    /// Of a bench without a share.
+    arenas: Result<Arenas, Failure>,
     sessions: RefCell<HashMap<(RingMode, bool), Rc<Session>>>,
     /// Which of the calls that are left to it this kernel makes.
     pub customs: OnceCell<Customs>,
@@ -363,6 +380,7 @@ impl<'l> Bench<'l> {
             lender: OnceCell::new(),
             lends_no_more: Cell::new(false),
             share: None,
+            arenas: loaded.map_arenas(),
             sessions: RefCell::default(),
             customs: OnceCell::new(),
         }
@@ -375,6 +393,7 @@ impl<'l> Bench<'l> {
             lender: OnceCell::new(),
             lends_no_more: Cell::new(false),
             share: Some(share),
+            arenas: Ok(Arenas::new()),
             sessions: RefCell::default(),
             customs: OnceCell::new(),
         }
@@ -458,11 +477,13 @@ impl<'l> Bench<'l> {
         family: Family,
         variant: Variant,
     ) -> Result<Option<Arena<'_, 'l>>, Failure> {
-        let Some(share) = &self.share else {
-            let memory = self.loaded.programs(family, variant).map_arena()?;
-            return Ok(memory.map(Arena::Whole));
-        };
         let key = (family, self.loaded.variant(variant));
+        let Some(share) = &self.share else {
+            let arenas = self.arenas.as_ref().map_err(Failure::clone)?;
+            return Ok(arenas
+                .get(&key)
+                .map(|arena| Arena::Whole(arena.borrow_mut())));
+        };
         let part = RefMut::filter_map(share.arenas.borrow_mut(), |all| all.get_mut(&key));
         Ok(part.ok().map(Arena::Part))
     }

@@ -3,17 +3,16 @@
 //! that is brought into before the request.
 
 use std::fs::File;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
 use super::case::{Side, Split, State};
 use super::{Machine, Stop};
 use crate::block_layout::SECTOR;
 use crate::buffer::Buffer;
-use crate::errno::Errno;
 use crate::error::Failure;
 use crate::layout::{Layout, Random, Segment, Shape};
-use crate::memory::{Memory, Protection};
+use crate::memory::{Memory, Protection, Region};
 use crate::spec::{BufferType, PageKind};
 
 const PAGE: u64 = 4096;
@@ -199,16 +198,23 @@ pub fn first_difference(file: &File, buffer: &Buffer<'_>) -> Result<Option<usize
 }
 
 pub(crate) fn memory_file(len: usize) -> Result<File, Failure> {
-    // SAFETY: the name is a string that lives through the call.
-    let fd = unsafe { libc::memfd_create(c"smoke".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(Failure::os("memfd_create", Errno::last()));
+    crate::sys::memory_file(c"smoke", len)
+        .map_err(|error| Failure::io("make a memory file", &error))
+}
+
+/// Has the pages written to swap, and says whether any was. A page that was
+/// touched a moment ago can be on a list of the CPU where that happened, which
+/// a thread on another one cannot take it from.
+fn swap_out(region: &Region<'_>) -> Result<bool, Failure> {
+    let out = || {
+        region.page_out()?;
+        Ok::<_, Failure>(region.resident()? < region.len())
+    };
+    if out()? {
+        return Ok(true);
     }
-    // SAFETY: the kernel just returned this descriptor to us.
-    let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    file.set_len(len as u64)
-        .map_err(|error| Failure::io("lengthen a memory file", &error))?;
-    Ok(file)
+    crate::sys::on_each_cpu(|| out().unwrap_or(false))
+        .map_err(|error| Failure::io("move to another CPU", &error))
 }
 
 /// Brings the memory into the state that the case asks for. Registered buffers
@@ -218,8 +224,9 @@ pub fn enter(side: &Side, buffer: &Buffer<'_>) -> Result<(), Stop> {
     match side.state {
         State::Absent => region.drop_pages()?,
         State::Swapped => {
-            region.page_out()?;
-            if !side.is_registered() && region.resident()? == region.len() {
+            if side.is_registered() {
+                region.page_out()?;
+            } else if !swap_out(region)? {
                 return Err(Stop::Skip("the kernel swapped nothing out".into()));
             }
         }

@@ -141,8 +141,8 @@ impl Programs {
         self.requests.as_ref().expect("the family has requests")
     }
 
-    /// Maps the arena where the programs see it: a mapping is not inherited by
-    /// the processes that run the cases.
+    /// Maps the arena where the programs see it: this mapping is not inherited by
+    /// the processes that run the cases, which leave its place free.
     pub fn map_arena(&self) -> Result<Option<crate::memory::Memory>, Failure> {
         let Some((address, len)) = self.arena else {
             return Ok(None);
