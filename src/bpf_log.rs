@@ -53,6 +53,17 @@ pub(crate) fn text() -> String {
         .map_or_else(|_| String::new(), |lines| lines.join("\n"))
 }
 
+/// Whether a program was refused for nothing but that it does not sleep: a
+/// kernel may give its iterators to sleepable programs alone.
+pub(crate) fn wants_sleepable() -> bool {
+    LINES.lock().is_ok_and(|lines| is_for_sleepable(&lines))
+}
+
+fn is_for_sleepable(lines: &[String]) -> bool {
+    let mut own = lines.iter().filter(|line| !line.starts_with("libbpf: "));
+    own.any(|line| line.starts_with("program must be sleepable to call sleepable kfunc"))
+}
+
 fn reason(lines: &[String]) -> Option<String> {
     let explained = lines
         .iter()
@@ -99,6 +110,17 @@ mod tests {
     fn a_kernel_that_explains_itself_is_quoted() {
         let log = lines("x\nVerification failed: Policy: No\n\nSuggestion:\n  Do\n\nprocessed 9");
         assert_eq!(reason(&log), Some("Policy: No".to_string()));
+    }
+
+    #[test]
+    fn a_refusal_for_want_of_sleep_is_told_from_others() {
+        let wants = "program must be sleepable to call sleepable kfunc x";
+        assert!(is_for_sleepable(&lines(&format!(
+            "0: x\n{wants}\nprocessed 9"
+        ))));
+        assert!(!is_for_sleepable(&lines(
+            "calling kernel function x is not allowed\nlibbpf: prog 'sleepable kfunc'"
+        )));
     }
 
     #[test]

@@ -401,6 +401,11 @@ where
 pub(crate) fn refused(family: &str, error: &libbpf_rs::Error) -> Failure {
     bpf_log::show();
     let what = format!("load the {family} programs");
+    if bpf_log::wants_sleepable() {
+        return Failure::missing([
+            "iterators for programs that cannot sleep (this kernel's are for sleepable ones)",
+        ]);
+    }
     if let Some(verdict) = bpf_log::verdict() {
         return Failure::mismatch(format!("{what}: the verifier refuses: {verdict}"));
     }

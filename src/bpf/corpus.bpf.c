@@ -506,21 +506,13 @@ int BPF_PROG(bad_loop_result, struct iou_ctx *ring,
 	return 0;
 }
 
-/* Iterators where the submitter's memory may not be: elsewhere than issue_fn. */
+/* Iterators where the submitter's memory may not be. */
 #define ITERATE(data)							\
 	struct bpf_iter_uring_buf iter;					\
 	USER_BUFFER(desc, data);					\
 									\
 	bpf_iter_uring_buf_new(&iter, data, &desc, ITER_SOURCE);	\
 	bpf_iter_uring_buf_destroy(&iter)
-
-SEC("struct_ops")
-int BPF_PROG(bad_iterator_prep, struct uring_bpf_data *data,
-	     const struct io_uring_sqe *sqe)
-{
-	ITERATE(data);
-	return 0;
-}
 
 ENDING(bad_iterator_fail)
 {
@@ -530,13 +522,6 @@ ENDING(bad_iterator_fail)
 ENDING(bad_iterator_cleanup)
 {
 	ITERATE(data);
-}
-
-SEC("struct_ops")
-int BPF_PROG(good_prep, struct uring_bpf_data *data,
-	     const struct io_uring_sqe *sqe)
-{
-	return 0;
 }
 
 ENDING(good_fail)
@@ -581,13 +566,9 @@ struct io_uring_bpf_ops o_##name = { .loop_step = (void *)name };
 LOOP(good_loop) LOOP(bad_loop_new) LOOP(bad_loop_result)
 
 SEC(".struct_ops.link")
-struct uring_bpf_ops o_bad_iterator_prep = { .prep_fn = (void *)bad_iterator_prep };
-SEC(".struct_ops.link")
 struct uring_bpf_ops o_bad_iterator_fail = { .fail_fn = (void *)bad_iterator_fail };
 SEC(".struct_ops.link")
 struct uring_bpf_ops o_bad_iterator_cleanup = { .cleanup_fn = (void *)bad_iterator_cleanup };
-SEC(".struct_ops.link")
-struct uring_bpf_ops o_good_prep = { .prep_fn = (void *)good_prep };
 SEC(".struct_ops.link")
 struct uring_bpf_ops o_good_fail = { .fail_fn = (void *)good_fail };
 SEC(".struct_ops.link")

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bpf_log;
 use crate::error::Failure;
 use crate::kernel::{ID_SHIFT, Kernel};
 use crate::memory::MappedArray;
@@ -77,8 +78,13 @@ impl<'k> Stage<'k> {
         Self::with(kernel, programs)
     }
 
-    pub fn non_sleepable(kernel: &'k Kernel, family: Family) -> Result<Self, Failure> {
-        Self::with(kernel, Programs::load(family, false)?)
+    /// Programs that cannot sleep, if the kernel gives such its iterators.
+    fn non_sleepable(kernel: &'k Kernel, family: Family) -> Result<Option<Self>, Failure> {
+        match Programs::load(family, false) {
+            Ok(programs) => Self::with(kernel, programs).map(Some),
+            Err(_) if bpf_log::wants_sleepable() => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     fn with(kernel: &'k Kernel, programs: Programs) -> Result<Self, Failure> {
@@ -145,8 +151,10 @@ impl<'k> Walker<'k> {
         Self::on(Stage::new(kernel, Family::Repro)?, op)
     }
 
-    pub fn non_sleepable(kernel: &'k Kernel, op: &str) -> Result<Self, Failure> {
-        Self::on(Stage::non_sleepable(kernel, Family::Repro)?, op)
+    /// One that cannot sleep, if the kernel gives such its iterators.
+    pub fn non_sleepable(kernel: &'k Kernel, op: &str) -> Result<Option<Self>, Failure> {
+        let stage = Stage::non_sleepable(kernel, Family::Repro)?;
+        stage.map(|stage| Self::on(stage, op)).transpose()
     }
 
     fn on(stage: Stage<'k>, op: &str) -> Result<Self, Failure> {
@@ -169,8 +177,14 @@ impl<'k> Walker<'k> {
             },
         );
         let result = run_one(&self.ring, &self.stage.request(0, 0))?;
+        let trial = self.trials.get(0);
         match result {
-            0 => Ok(self.trials.get(0)),
+            0 => Ok(trial),
+            // A kernel that tells of a walk's error by the completion.
+            result if result == -libc::EFAULT && trial.error == 0 => Ok(Trial {
+                error: result,
+                ..trial
+            }),
             _ => Err(Failure::environment(format!(
                 "a request that walks a buffer ends with {}",
                 crate::errno::res_text(result)

@@ -14,6 +14,8 @@ use super::Stop;
 use super::callbacks::Customs;
 use super::case::{RingMode, Variant};
 use super::programs::{Family, Programs};
+use super::verifier;
+use crate::bpf_log;
 use crate::buffer::Buffer;
 use crate::error::Failure;
 use crate::kernel::{ID_SHIFT, IDS, Kernel};
@@ -43,8 +45,29 @@ pub struct Loaded {
     pub kernel: Kernel,
     pub value: ValueType,
     families: Vec<(Family, Variant, Programs)>,
-    /// Whether callbacks may sleep on this kernel.
-    pub sleepable: bool,
+    pub callbacks: Callbacks,
+    /// Whether this is a kernel of the posted series, whose known defects can
+    /// take the machine down: one of those that cannot is there.
+    pub is_posted: bool,
+}
+
+/// The callbacks that a kernel gives its iterators to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callbacks {
+    /// As the posted series has it.
+    NonSleepable,
+    Sleepable,
+    Both,
+}
+
+impl Callbacks {
+    pub fn may_sleep(self) -> bool {
+        self != Callbacks::NonSleepable
+    }
+
+    pub fn need_not_sleep(self) -> bool {
+        self != Callbacks::Sleepable
+    }
 }
 
 impl Loaded {
@@ -58,18 +81,30 @@ impl Loaded {
             value: ValueType::read()?,
             kernel,
             families: Vec::new(),
-            sleepable: true,
+            callbacks: Callbacks::Both,
+            is_posted: false,
         };
         let wanted = |variants: &[(Family, V)]| -> Vec<(Family, Variant)> {
             variants.iter().map(|(f, v)| (*f, (*v).into())).collect()
         };
         let wanted = wanted(families);
-        if wanted.iter().any(|(_, variant)| variant.sleeps()) {
-            // One of the objects says whether callbacks may.
-            let chunks = Programs::load(Family::Chunks, Variant::Sleepable);
-            loaded.sleepable = chunks.is_ok();
-            let chunks = chunks.map(|chunks| (Family::Chunks, Variant::Sleepable, chunks));
+        loaded.is_posted =
+            !loaded.kernel.reports_iteration_errors() && verifier::iterates_anywhere();
+        // One of the objects says what callbacks may do, and have to.
+        let mut try_out = |variant| {
+            let chunks = Programs::load(Family::Chunks, variant);
+            let chunks = chunks.map(|chunks| (Family::Chunks, variant, chunks));
+            let taken = chunks.is_ok();
             loaded.families.extend(chunks);
+            taken
+        };
+        if wanted.iter().any(|(_, variant)| variant.sleeps()) && !try_out(Variant::Sleepable) {
+            loaded.callbacks = Callbacks::NonSleepable;
+        } else if wanted.iter().any(|(_, variant)| !variant.sleeps())
+            && !try_out(Variant::NonSleepable)
+            && bpf_log::wants_sleepable()
+        {
+            loaded.callbacks = Callbacks::Sleepable;
         }
         for (family, variant) in wanted {
             let variant = loaded.variant(variant);
@@ -81,15 +116,17 @@ impl Loaded {
         Ok(loaded)
     }
 
-    /// What runs where callbacks may not sleep.
+    /// What runs in its place where callbacks may not sleep, or have to be
+    /// such that may.
     pub fn variant(&self, variant: impl Into<Variant>) -> Variant {
-        let variant = variant.into();
-        match self.sleepable {
-            true if self.kernel.overrides.without_kfuncs && variant.sleeps() => {
-                Variant::WithoutKfuncs
-            }
-            true => variant,
-            false => Variant::NonSleepable,
+        let variant = match (self.callbacks, variant.into()) {
+            (Callbacks::NonSleepable, _) => Variant::NonSleepable,
+            (Callbacks::Sleepable, Variant::NonSleepable) => Variant::Sleepable,
+            (_, variant) => variant,
+        };
+        match variant.sleeps() && self.kernel.overrides.without_kfuncs {
+            true => Variant::WithoutKfuncs,
+            false => variant,
         }
     }
 
@@ -128,6 +165,32 @@ pub struct Entry {
     pub offset: u64,
     /// `sqe->bpf_op_flags`
     pub op_flags: u32,
+    pub own: OwnFields,
+}
+
+/// The fields of an entry that mean what a program makes of them, and nothing
+/// to most of ours.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnFields {
+    pub fd: i32,
+    pub addr: u64,
+    pub len: u32,
+    pub buf_index: u16,
+    pub splice_fd_in: i32,
+    pub addr3: u64,
+}
+
+impl Default for OwnFields {
+    fn default() -> Self {
+        OwnFields {
+            fd: -1,
+            addr: 0,
+            len: 0,
+            buf_index: 0,
+            splice_fd_in: 0,
+            addr3: 0,
+        }
+    }
 }
 
 impl Entry {
@@ -143,12 +206,18 @@ impl Entry {
         let mut entry = [0; 64];
         entry[0] = self.opcode;
         entry[1] = self.flags;
-        entry[4..8].copy_from_slice(&(-1i32).to_ne_bytes());
+        let own = &self.own;
+        entry[4..8].copy_from_slice(&own.fd.to_ne_bytes());
         entry[8..16].copy_from_slice(&self.offset.to_ne_bytes());
+        entry[16..24].copy_from_slice(&own.addr.to_ne_bytes());
+        entry[24..28].copy_from_slice(&own.len.to_ne_bytes());
         if self.opcode != 0 {
             entry[28..32].copy_from_slice(&self.op_flags.to_ne_bytes());
         }
         entry[32..40].copy_from_slice(&user_data.to_ne_bytes());
+        entry[40..42].copy_from_slice(&own.buf_index.to_ne_bytes());
+        entry[44..48].copy_from_slice(&own.splice_fd_in.to_ne_bytes());
+        entry[48..56].copy_from_slice(&own.addr3.to_ne_bytes());
         entry
     }
 }
@@ -510,12 +579,6 @@ impl<'l> Bench<'l> {
         Ok(session)
     }
 
-    /// Whether this is a kernel of the posted series, whose known defects can
-    /// take the machine down.
-    pub fn is_posted(&self) -> bool {
-        !self.loaded.kernel.reports_iteration_errors()
-    }
-
     /// The callbacks of a family's operation, to be attached to a ring.
     pub fn ops(&self, family: Family, op: &str, ring: &Ring, id: u16) -> Ops {
         let programs = self.loaded.programs(family, true);
@@ -538,6 +601,7 @@ impl<'l> Bench<'l> {
             flags,
             offset: slot,
             op_flags: id << ID_SHIFT,
+            own: OwnFields::default(),
         }
     }
 }

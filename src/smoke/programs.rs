@@ -76,10 +76,19 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads every program of the family. Sleepable callbacks that the kernel
-    /// does not take are a failure.
+    /// Loads every program of the family. Callbacks of the variant that the
+    /// kernel does not take are a failure; the few that never sleep are left
+    /// out where it is they that the kernel does not take.
     pub fn load(family: Family, variant: impl Into<Variant>) -> Result<Self, Failure> {
         let variant = variant.into();
+        let loaded = Self::load_with(family, variant, true);
+        match loaded.is_err() && variant.sleeps() && bpf_log::wants_sleepable() {
+            true => Self::load_with(family, variant, false),
+            false => loaded,
+        }
+    }
+
+    fn load_with(family: Family, variant: Variant, with_atomic: bool) -> Result<Self, Failure> {
         bpf_log::clear();
         let wrong = |error: libbpf_rs::Error| refused(family.name(), &error);
         let mut open = ObjectBuilder::default()
@@ -87,6 +96,7 @@ impl Programs {
             .map_err(wrong)?;
         for mut map in open.maps_mut() {
             match map.name().to_str().unwrap_or_default() {
+                "refuse_at_once" if !with_atomic => map.set_autocreate(false).map_err(wrong)?,
                 "arena" if !family.has_arena() => map.set_autocreate(false).map_err(wrong)?,
                 "arena" => map.set_max_entries((ARENA / 4096) as u32).map_err(wrong)?,
                 "chunks" => map.set_max_entries(CHUNKS as u32).map_err(wrong)?,
@@ -120,8 +130,10 @@ impl Programs {
         Ok(programs)
     }
 
+    /// A program, if it is loaded.
     pub fn program(&self, name: &str) -> Option<RawFd> {
-        let found = self.object.progs().find(|program| program.name() == name)?;
+        let mut programs = self.object.progs();
+        let found = programs.find(|program| program.name() == name && program.autoload())?;
         Some(found.as_fd().as_raw_fd())
     }
 

@@ -124,8 +124,11 @@ fn lock(bench: &Bench<'_>, kind: BufferType, sleepable: bool) -> Result<(), Stop
 /// One of the programs that make the attempts, as id 0.
 pub fn attach(bench: &Bench<'_>, session: &Session, program: &str) -> Result<Attachment, Stop> {
     let programs = bench.loaded.programs(Family::Copy, true);
+    let issue = programs.program(program).ok_or_else(|| {
+        Stop::Skip("the kernel gives its iterators to sleepable programs alone".into())
+    })?;
     let ops = Ops {
-        issue: programs.program(program),
+        issue: Some(issue),
         ..bench.ops(Family::Copy, "refuse", &session.ring, 0)
     };
     let attached = bench.loaded.value.attach(&ops);

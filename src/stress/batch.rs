@@ -118,7 +118,7 @@ pub fn run(bench: &Bench<'_>, batch: &Batch, seed: u64) -> Result<Ended, Stop> {
                     "a request ends with {result} and the digest {got:#x}, expected {expected:#x}"
                 )));
             }
-        } else if is_allowed(batch, bench.loaded.sleepable, result) {
+        } else if is_allowed(batch, bench.loaded.callbacks.may_sleep(), result) {
             refused = true;
         } else {
             let got = res_text(result);

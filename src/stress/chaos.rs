@@ -170,7 +170,7 @@ pub fn device(bench: &Bench<'_>, side: &Side, len: u64, seed: u64) -> Result<End
 pub fn load(bench: &Bench<'_>, which: u64, seed: u64) -> Result<Ended, Stop> {
     let families = [Family::Callbacks, Family::Chunks, Family::Several];
     let family = families[which as usize % families.len()];
-    let sleepable = bench.loaded.sleepable && Random(seed).below(2) == 0;
-    Programs::load(family, sleepable)?;
+    let variant = bench.loaded.variant(Random(seed).below(2) == 0);
+    Programs::load(family, variant)?;
     Ok(Ended::Right)
 }
