@@ -104,6 +104,21 @@ pub struct Behaviour {
     pub order: u32,
 }
 
+/// What prep_fn sees of an SQE, of the fields that are the program's.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SqeFields {
+    pub off: u64,
+    pub addr: u64,
+    pub addr3: u64,
+    pub fd: i32,
+    pub len: u32,
+    pub splice_fd_in: i32,
+    pub buf_index: u16,
+    /// Of prep_fn.
+    pub calls: u16,
+}
+
 /// Several buffers of one request: three sources and a destination.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
@@ -149,7 +164,7 @@ pub const REFUSALS: [(&str, i32); 5] = [
 /// More of it, in the order of the results of `refuse`: over a buffer of so
 /// many bytes, what must come of each attempt, and whether it needs a kfunc
 /// that a kernel may be without.
-pub const fn attempts(len: i64) -> [(&'static str, i64, bool); 42] {
+pub const fn attempts(len: i64) -> [(&'static str, i64, bool); 43] {
     use libc::{E2BIG, EFAULT, EINVAL, EPERM};
     const fn fails(what: &'static str, errno: i32) -> (&'static str, i64, bool) {
         (what, -(errno as i64), false)
@@ -192,6 +207,7 @@ pub const fn attempts(len: i64) -> [(&'static str, i64, bool); 42] {
         ("chunks with a read-only dynptr of another size", 0, false),
         fails("bpf_uring_buf_dynptr behind the last chunk", EINVAL),
         fails("bpf_uring_buf_dynptr_rdwr behind the last chunk", EINVAL),
+        ("bpf_iter_uring_buf_next behind the last chunk", 0, false),
         chunk("bpf_uring_buf_copy of a chunk to itself", 0),
         chunk("bpf_uring_buf_copy past the end of a chunk", E2BIG),
         chunk("bpf_uring_buf_copy from past the end of a chunk", E2BIG),
@@ -251,6 +267,7 @@ const _: () = {
     assert!(offset_of!(Request, error) == offset_of!(RequestInC, error));
     assert!(offset_of!(Request, stage) == offset_of!(RequestInC, stage));
     assert!(size_of::<Behaviour>() == size_of::<bpf_skel::callbacks::types::behaviour>());
+    assert!(size_of::<SqeFields>() == size_of::<bpf_skel::callbacks::types::sqe_fields>());
     assert!(
         offset_of!(Behaviour, wrong_pdu)
             == offset_of!(bpf_skel::callbacks::types::behaviour, wrong_pdu)

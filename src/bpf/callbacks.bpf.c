@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Callbacks that return what they are told to, count themselves, and see to it
- * that all 36 bytes of the pdu and the request's own flags stay as they are.
+ * that all 36 bytes of the pdu and the request's own flags stay as they are;
+ * and a prep_fn that writes down what it sees of the SQE.
  */
 #include "kernel.h"
 
@@ -82,7 +83,7 @@ int BPF_PROG(callbacks_issue, struct uring_bpf_data *data)
 
 	if (!behaviour)
 		return -EINVAL;
-	if (!is_marked(data, PREP_MARK))
+	if (!is_marked(data, behaviour->issues ? ISSUE_MARK : PREP_MARK))
 		behaviour->wrong_pdu++;
 	mark(data, ISSUE_MARK);
 	behaviour->issues++;
@@ -121,10 +122,50 @@ void BPF_PROG(callbacks_cleanup, struct uring_bpf_data *data)
 	called(behaviour, CALLBACK_CLEANUP);
 }
 
+struct {
+	__uint(type, MAP_TYPE_ARRAY);
+	__uint(map_flags, ARRAY_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct sqe_fields);
+} sqes SEC(".maps");
+
+SEC("struct_ops")
+int BPF_PROG(fields_prep, struct uring_bpf_data *data,
+	     const struct io_uring_sqe *sqe)
+{
+	__u32 key = 0;
+	struct sqe_fields *seen = bpf_map_lookup_elem(&sqes, &key);
+
+	if (!seen)
+		return -EINVAL;
+	seen->off = sqe->off;
+	seen->addr = sqe->addr;
+	seen->addr3 = sqe->addr3;
+	seen->fd = sqe->fd;
+	seen->len = sqe->len;
+	seen->splice_fd_in = sqe->splice_fd_in;
+	seen->buf_index = sqe->buf_index;
+	seen->calls++;
+	return 0;
+}
+
+SEC("struct_ops")
+int BPF_PROG(fields_issue, struct uring_bpf_data *data)
+{
+	return 0;
+}
+
 SEC(".struct_ops.link")
 struct uring_bpf_ops callbacks = {
 	.prep_fn = (void *)callbacks_prep,
 	.issue_fn = (void *)callbacks_issue,
 	.fail_fn = (void *)callbacks_fail,
 	.cleanup_fn = (void *)callbacks_cleanup,
+};
+
+SEC(".struct_ops.link")
+struct uring_bpf_ops fields = {
+	.prep_fn = (void *)fields_prep,
+	.issue_fn = (void *)fields_issue,
 };

@@ -276,6 +276,8 @@ static __always_inline int try_all(struct uring_bpf_data *data)
 			tried(TRY_DYNPTR_AT_END, bpf_uring_buf_dynptr(&to, &chunk));
 			tried(TRY_RDWR_AT_END,
 			      bpf_uring_buf_dynptr_rdwr(&to, &chunk));
+			tried(TRY_NEXT_AT_END,
+			      bpf_iter_uring_buf_next(&to) ? 1 : 0);
 			error = iteration_error(&to);
 			if (error)
 				stop(request, STAGE_DEST_NEXT, error);

@@ -128,6 +128,7 @@ enum attempt {
 	TRY_RDONLY_SIZE,
 	TRY_DYNPTR_AT_END,
 	TRY_RDWR_AT_END,
+	TRY_NEXT_AT_END,		/* 1: a chunk */
 	/* the kfuncs for whole chunks, where the kernel has them */
 	TRY_COPY,
 	TRY_COPY_TO_END,		/* a byte past the destination's chunk */
@@ -166,6 +167,18 @@ struct behaviour {
 	__u32 prep_opf, issue_opf, fail_opf, cleanup_opf;
 	__u32 wrong_pdu;		/* callbacks that found it changed */
 	__u32 order;			/* enum callback of each, newest lowest */
+};
+
+/* What prep_fn sees of an SQE, of the fields that are the program's. */
+struct sqe_fields {
+	__u64 off;
+	__u64 addr;
+	__u64 addr3;
+	__s32 fd;
+	__u32 len;
+	__s32 splice_fd_in;
+	__u16 buf_index;
+	__u16 calls;
 };
 
 enum callback {

@@ -58,7 +58,13 @@ struct bpf_iter_uring_buf {
 } __attribute__((aligned(8)));
 
 struct io_uring_sqe {
+	__s32 fd;
 	__u64 off;
+	__u64 addr;
+	__u32 len;
+	__u16 buf_index;
+	__s32 splice_fd_in;
+	__u64 addr3;
 } __attribute__((preserve_access_index));
 
 struct uring_bpf_ops;

@@ -4,18 +4,21 @@
 //! took, the pdu and the request's own flags unchanged in between.
 //!
 //! The interface leaves open whether cleanup_fn is called for what prep_fn
-//! refused, and fail_fn for what issue_fn failed. What a kernel does in the
-//! plainest case of each it must do in all ([`Customs`]).
+//! refused, and fail_fn for what issue_fn failed; and what becomes of return
+//! values that mean nothing: positive ones, and errnos that are the kernel's
+//! own; and whether a worker tries again what ends with -EAGAIN where it was
+//! submitted. What a kernel does in the plainest case of each it must do in all
+//! ([`Customs`], [`Stage::outcome`]).
 
 use std::time::{Duration, Instant};
 
-use super::bench::{self, Bench, Entry, Session, patience};
+use super::bench::{self, Bench, Entry, OwnFields, Session, patience};
 use super::case::{Mode, RingMode};
 use super::programs::Family;
 use super::{Case, Set, Stop};
 use crate::errno::res_text;
 use crate::memory::MappedArray;
-use crate::request::{Behaviour, SLOTS};
+use crate::request::{Behaviour, SLOTS, SqeFields};
 use crate::ring::Ring;
 
 /// The kernel's own errnos, which must not get to io_uring's core.
@@ -46,7 +49,7 @@ const RETURNED: [i32; 17] = [
     i32::MAX,
 ];
 
-/// The others that [`normal`] has a rule for: these are not run in every way.
+/// The others that mean nothing: these are not run in every way.
 const RETURNED_AT_THE_EDGE: [i32; 20] = [
     -513,
     -514,
@@ -70,14 +73,10 @@ const RETURNED_AT_THE_EDGE: [i32; 20] = [
     i32::MIN,
 ];
 
-/// What a callback's return value becomes.
-fn normal(returned: i32) -> i32 {
-    match returned {
-        1.. => -libc::EINVAL,
-        -530..=-512 => -libc::EINVAL,
-        returned if returned < -4095 => -libc::EINVAL,
-        returned => returned,
-    }
+/// Whether a return value is neither 0 nor an errno that is anybody's to
+/// return.
+fn means_nothing(returned: i32) -> bool {
+    !(-4095..=0).contains(&returned) || (-530..=-512).contains(&returned)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,34 +87,43 @@ struct Told {
 }
 
 impl Told {
-    fn expected(self) -> i32 {
-        match (normal(self.prep), normal(self.issue)) {
-            (0, 0) => self.result.unwrap_or(0),
-            (0, issued) => issued,
-            (prepared, _) => prepared,
+    /// What the interface makes of it, if it does.
+    fn outcome(self) -> Option<Outcome> {
+        if means_nothing(self.prep) || means_nothing(self.issue) {
+            return None;
         }
+        let (result, end) = match (self.prep, self.issue) {
+            (0, 0) => (self.result.unwrap_or(0), End::Issued),
+            (0, issued) if issued == -libc::EAGAIN => (issued, End::Again),
+            (0, issued) => (issued, End::Failed),
+            (prepared, _) => (prepared, End::NotIssued { refused: true }),
+        };
+        Some(Outcome { result, end })
     }
+}
 
+/// What a request completes with, and how it ends for its callbacks.
+#[derive(Debug, Clone, Copy)]
+struct Outcome {
+    result: i32,
+    end: End,
+}
+
+impl Outcome {
     fn is_issued(self) -> bool {
-        normal(self.prep) == 0
-    }
-
-    /// How its request ends.
-    fn end(self) -> End {
-        match (normal(self.prep), normal(self.issue)) {
-            (0, 0) => End::Issued,
-            (0, _) => End::Failed,
-            _ => End::NotIssued { refused: true },
-        }
+        !matches!(self.end, End::NotIssued { .. })
     }
 }
 
 /// How a request ends, for its callbacks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Issued,
     /// By the return value of issue_fn.
     Failed,
+    /// The same, by -EAGAIN, which io_uring takes for a reason to try again in
+    /// a worker.
+    Again,
     /// By prep_fn, or with the chain that it is in.
     NotIssued {
         refused: bool,
@@ -130,11 +138,14 @@ pub struct Customs {
 }
 
 impl Customs {
-    /// Calls of prep_fn, issue_fn, fail_fn, cleanup_fn, and their order.
-    fn calls(self, end: End) -> ([u32; 4], u32) {
+    /// Calls of prep_fn, issue_fn, fail_fn, cleanup_fn, and their order, where
+    /// issue_fn was tried once or, if it may be, twice.
+    fn calls(self, end: End, twice: bool) -> ([u32; 4], u32) {
         match (end, self.cleanup_when_refused, self.fail_when_issue_fails) {
-            (End::Issued, _, _) | (End::Failed, _, 0) => ([1, 1, 0, 1], 0x124),
-            (End::Failed, _, _) => ([1, 1, 1, 1], 0x1234),
+            (End::Again, _, 0) if twice => ([1, 2, 0, 1], 0x1224),
+            (End::Again, _, _) if twice => ([1, 2, 1, 1], 0x12234),
+            (End::Issued, _, _) | (End::Failed | End::Again, _, 0) => ([1, 1, 0, 1], 0x124),
+            (End::Failed | End::Again, _, _) => ([1, 1, 1, 1], 0x1234),
             (End::NotIssued { refused: true }, 0, _) => ([1, 0, 1, 0], 0x13),
             (End::NotIssued { .. }, _, _) => ([1, 0, 1, 1], 0x134),
         }
@@ -242,6 +253,12 @@ pub fn cases(set: Set) -> Vec<Case> {
             &[Family::Callbacks],
             move |bench| cut_chain(bench, *ring),
         ));
+        cases.push(Case::check(
+            "callbacks",
+            format!("what prep_fn sees of an SQE ring={}", ring.name()),
+            &[Family::Callbacks],
+            move |bench| fields(bench, *ring),
+        ));
     }
     cases
 }
@@ -338,6 +355,36 @@ impl<'b, 'l> Stage<'b, 'l> {
         Ok(*self.bench.customs.get_or_init(|| customs))
     }
 
+    /// What comes of a request: what the interface says, or, where it is
+    /// silent, what this kernel does with the plainest request that is told
+    /// the same. An error is an error then, and only what a positive value
+    /// became may be a success.
+    fn outcome(&self, told: Told) -> Result<Outcome, Stop> {
+        if let Some(outcome) = told.outcome() {
+            return Ok(outcome);
+        }
+        self.tell(0, told);
+        let results = self.session.run(&[self.entry(0, 0)], patience(0))?;
+        self.settle(0)?;
+        let result = results[0].unwrap_or_default();
+        let returned = match told.prep {
+            0 => told.issue,
+            prep => prep,
+        };
+        if result >= 0 && (returned < 0 || ![0, returned].contains(&result)) {
+            let returned = res_text(returned);
+            return Err(Stop::Fail(format!(
+                "a callback returns {returned}: res is {result}, expected an error"
+            )));
+        }
+        let end = match self.map.get(0).calls[1] {
+            0 => End::NotIssued { refused: true },
+            _ if result < 0 => End::Failed,
+            _ => End::Issued,
+        };
+        Ok(Outcome { result, end })
+    }
+
     /// The last call may come a little behind the completion: where a worker
     /// lets go of the request last, this task has to free it, which on a ring
     /// of deferred task work it does only while it waits.
@@ -367,12 +414,14 @@ impl<'b, 'l> Stage<'b, 'l> {
     /// Compares the calls with what they must be.
     fn check_calls(&self, slot: usize, end: End) -> Result<Vec<String>, Stop> {
         const NAMES: [&str; 4] = ["prep_fn", "issue_fn", "fail_fn", "cleanup_fn"];
-        let (expected, order) = self.customs()?.calls(end);
+        let customs = self.customs()?;
+        let (expected, _) = customs.calls(end, false);
         let cut = matches!(end, End::NotIssued { refused: false });
         if expected[3] > 0 {
             self.settle(slot)?;
         }
         let seen = self.map.get(slot);
+        let (expected, order) = customs.calls(end, seen.calls[1] == 2);
         let mut wrong = Vec::new();
         for (i, name) in NAMES.iter().enumerate() {
             // io_uring itself does not tell a request of its chain's end
@@ -413,6 +462,7 @@ fn verdict(wrong: Vec<String>) -> Result<(), Stop> {
 fn check(bench: &Bench<'_>, told: Told, how: How) -> Result<(), Stop> {
     let How { mode, ring, flags } = how;
     let stage = Stage::new(bench, ring, flags)?;
+    let outcome = stage.outcome(told)?;
     stage.tell(1, told);
     let (entries, target) = match mode {
         Mode::Async => (vec![stage.entry(1, bench::ASYNC)], 0),
@@ -424,7 +474,7 @@ fn check(bench: &Bench<'_>, told: Told, how: How) -> Result<(), Stop> {
     };
     let results = stage.session.run(&entries, patience(0))?;
     let mut wrong = Vec::new();
-    let expected = told.expected();
+    let expected = outcome.result;
     // Success is silent where it was asked to be; an error never is.
     let completion = (mode != Mode::Skip || expected < 0).then_some(expected);
     if results[target] != completion {
@@ -436,7 +486,10 @@ fn check(bench: &Bench<'_>, told: Told, how: How) -> Result<(), Stop> {
         ));
     }
     // A request that prep_fn refuses takes its whole chain along.
-    let cut = expected < 0 && (mode == Mode::Link || mode == Mode::Hardlink && !told.is_issued());
+    let cut = match mode {
+        Mode::Link => expected < 0 || !outcome.is_issued(),
+        _ => !outcome.is_issued(),
+    };
     if matches!(mode, Mode::Link | Mode::Hardlink) {
         let after = results[1].unwrap_or_default();
         let expected = if cut { -libc::ECANCELED } else { 0 };
@@ -448,7 +501,7 @@ fn check(bench: &Bench<'_>, told: Told, how: How) -> Result<(), Stop> {
             ));
         }
     }
-    wrong.extend(stage.check_calls(1, told.end())?);
+    wrong.extend(stage.check_calls(1, outcome.end)?);
     stage.check_completions()?;
     verdict(wrong)
 }
@@ -478,4 +531,54 @@ fn cut_chain(bench: &Bench<'_>, ring: RingMode) -> Result<(), Stop> {
     wrong.extend(stage.check_calls(2, End::NotIssued { refused: false })?);
     stage.check_completions()?;
     verdict(wrong)
+}
+
+/// Every field that is the program's comes to prep_fn as it was submitted:
+/// each of its bits once 0 and once 1.
+fn fields(bench: &Bench<'_>, ring: RingMode) -> Result<(), Stop> {
+    let ring = Ring::open(&bench.loaded.kernel, &ring.options(), 8)?;
+    let programs = bench.loaded.programs(Family::Callbacks, true);
+    let map = programs.array::<SqeFields>("sqes", 1)?;
+    let map = map.ok_or("the programs have no map of SQEs")?;
+    let attached = bench
+        .loaded
+        .value
+        .attach(&bench.ops(Family::Callbacks, "fields", &ring, ID))
+        .map_err(|error| Stop::Fail(format!("attaching the program: {error}")))?;
+    let session = Session::new(ring);
+    for turned in [0, u64::MAX] {
+        map.set(0, SqeFields::default());
+        let sent = SqeFields {
+            off: 0x0102_0304_0506_0708 ^ turned,
+            addr: 0x1112_1314_1516_1718 ^ turned,
+            addr3: 0x2122_2324_2526_2728 ^ turned,
+            fd: 0x3132_3334 ^ turned as i32,
+            len: 0x4142_4344 ^ turned as u32,
+            splice_fd_in: 0x5152_5354 ^ turned as i32,
+            buf_index: 0x6162 ^ turned as u16,
+            calls: 1,
+        };
+        let entry = Entry {
+            offset: sent.off,
+            own: OwnFields {
+                fd: sent.fd,
+                addr: sent.addr,
+                len: sent.len,
+                buf_index: sent.buf_index,
+                splice_fd_in: sent.splice_fd_in,
+                addr3: sent.addr3,
+            },
+            ..bench.entry(ID.into(), 0, 0)
+        };
+        let result = session.run(&[entry], patience(0))?[0];
+        let seen = map.get(0);
+        if result != Some(0) || seen != sent {
+            let result = result.map_or("nothing".to_string(), res_text);
+            return Err(Stop::Fail(format!(
+                "res is {result}, expected 0; prep_fn sees {seen:x?}, expected {sent:x?}"
+            )));
+        }
+    }
+    drop(attached);
+    Ok(())
 }
