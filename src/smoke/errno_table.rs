@@ -13,14 +13,18 @@ use crate::request::{Descriptor, Request, stage_name};
 use crate::spec::PageKind;
 
 const PAGE: u64 = 4096;
-/// The registered buffer: four pages in this slot, of a table of `SLOTS`.
+/// The registered buffer: four pages in each of these slots, of a table of
+/// `SLOTS`.
 const SLOT: u16 = 1;
-const SLOTS: u16 = 4;
+const HIGH_SLOT: u16 = 0x102;
+const SLOTS: u16 = 0x104;
 const LEN: u64 = 4 * PAGE;
 /// No user address, and none that the processor can follow.
 const KERNEL: u64 = 0xffff_8880_0000_0000;
 const NON_CANONICAL: u64 = 0x0000_9000_0000_0000;
 const SSIZE_MAX: u64 = i64::MAX as u64;
+/// What is written over the zeros that the buffer begins with.
+const FILL: u64 = 0xa5;
 
 const USER: u8 = 0;
 const FIXED: u8 = 1;
@@ -48,6 +52,15 @@ struct Entry {
     len: u32,
     iovecs: &'static [(At, u64)],
     expected: i32,
+}
+
+impl Entry {
+    /// Whether it is refused for what it says, before a byte is handed out;
+    /// else for memory that turns out not to be there.
+    fn is_refused_whole(&self) -> bool {
+        let is_absent = |at: &At| matches!(at, Unmapped(_));
+        self.expected < 0 && !self.iovecs.iter().any(|(at, _)| is_absent(at))
+    }
 }
 
 const fn plain(name: &'static str, kind: u8, index: u16, at: At, len: u32, expected: i32) -> Entry {
@@ -200,7 +213,16 @@ const TABLE: &[Entry] = &[
         u32::MAX,
         -EFAULT,
     ),
+    plain("fixed, a slot past 255", FIXED, HIGH_SLOT, In(0), 1, 1),
     plain("fixed, empty slot", FIXED, 0, In(0), 1, -EFAULT),
+    plain(
+        "fixed, empty slot past 255",
+        FIXED,
+        0x100 | SLOT,
+        In(0),
+        1,
+        -EFAULT,
+    ),
     plain(
         "fixed, slot past the table",
         FIXED,
@@ -436,7 +458,9 @@ fn check(bench: &Bench<'_>, entry: &Entry, write: bool, mode: Mode) -> Result<()
     let session = bench.session(RingMode::Plain, false)?;
     let table = Table::new(&session.ring, u32::from(SLOTS))?;
     let region = memory.region();
-    table.add_region(SLOT, &region)?;
+    for slot in [SLOT, HIGH_SLOT] {
+        table.add_region(slot, &region)?;
+    }
     let edge = edge.region();
     edge.protect(PAGE as usize..2 * PAGE as usize, Protection::None)?;
     let resolve = |at: At| match at {
@@ -460,6 +484,16 @@ fn check(bench: &Bench<'_>, entry: &Entry, write: bool, mode: Mode) -> Result<()
         },
     };
     let got = attempt(bench, &session, descriptor, write, mode)?;
+    if entry.is_refused_whole() && region.bytes().iter().any(|byte| *byte != 0) {
+        return Err(Stop::Fail(format!(
+            "{}: res is {}{}, yet bytes of the buffer were handed out before; expected {} from \
+             bpf_iter_uring_buf_new",
+            entry.name,
+            res_text(got.0),
+            got.1,
+            res_text(entry.expected)
+        )));
+    }
     if got.0 != entry.expected && !AS_GOOD.contains(&(entry.name, got.0)) {
         return Err(Stop::Fail(format!(
             "{}: res is {}{}, expected {}",
@@ -486,7 +520,10 @@ pub(super) fn attempt(
     };
     let id = session.id(bench.loaded, family, true, op)?;
     let requests = bench.loaded.programs(family, true).requests();
-    let mut request = Request::default();
+    let mut request = Request {
+        word: FILL,
+        ..Request::default()
+    };
     match write {
         true => request.to = descriptor,
         false => request.from = descriptor,

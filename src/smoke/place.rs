@@ -91,9 +91,13 @@ pub fn lay_out(side: &Side, len: u64, index: u16, seed: u64) -> (Shape, Layout) 
         segments,
         offset: side.offset,
         index,
-        at: match around {
-            true => [0, 1, 4096, 9999][random.below(4) as usize],
-            false => 0,
+        at: match (around, side.pages) {
+            // Behind the first huge page, too.
+            (true, PageKind::Thp | PageKind::Huge) => {
+                [0, 9999, 2 << 20, (2 << 20) + 9999][random.below(4) as usize]
+            }
+            (true, _) => [0, 1, 4096, 9999][random.below(4) as usize],
+            (false, _) => 0,
         },
     };
     let layout = match (side.is_kernel(), side.kind) {
