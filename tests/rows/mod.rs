@@ -95,7 +95,7 @@ fn run(row: &Row, directory: &Path) -> Output {
     // A row that waits for something that does not come has status 124.
     let mut command = Command::new("timeout");
     command
-        .args(["--kill-after=2", "30", "sh", "-c", row.how, "sh"])
+        .args(["--kill-after=2", "60", "sh", "-c", row.how, "sh"])
         .arg(env!("CARGO_BIN_EXE_uringbpf"))
         .args(split(row.words))
         .current_dir(directory)
