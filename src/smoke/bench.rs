@@ -439,6 +439,8 @@ pub struct Bench<'l> {
     sessions: RefCell<HashMap<(RingMode, bool), Rc<Session>>>,
     /// Which of the calls that are left to it this kernel makes.
     pub customs: OnceCell<Customs>,
+    /// How often a last call was waited for in vain.
+    pub vain_waits: Cell<u32>,
 }
 
 impl<'l> Bench<'l> {
@@ -452,6 +454,7 @@ impl<'l> Bench<'l> {
             arenas: loaded.map_arenas(),
             sessions: RefCell::default(),
             customs: OnceCell::new(),
+            vain_waits: Cell::new(0),
         }
     }
 
@@ -465,6 +468,7 @@ impl<'l> Bench<'l> {
             arenas: Ok(Arenas::new()),
             sessions: RefCell::default(),
             customs: OnceCell::new(),
+            vain_waits: Cell::new(0),
         }
     }
 
