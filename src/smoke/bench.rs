@@ -64,10 +64,6 @@ impl Callbacks {
     pub fn may_sleep(self) -> bool {
         self != Callbacks::NonSleepable
     }
-
-    pub fn need_not_sleep(self) -> bool {
-        self != Callbacks::Sleepable
-    }
 }
 
 impl Loaded {

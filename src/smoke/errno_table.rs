@@ -58,8 +58,8 @@ impl Entry {
     /// Whether it is refused for what it says, before a byte is handed out;
     /// else for memory that turns out not to be there.
     fn is_refused_whole(&self) -> bool {
-        let is_absent = |at: &At| matches!(at, Unmapped(_));
-        self.expected < 0 && !self.iovecs.iter().any(|(at, _)| is_absent(at))
+        let mut iovecs = self.iovecs.iter();
+        self.expected < 0 && !iovecs.any(|(at, _)| matches!(at, Unmapped(_)))
     }
 }
 
