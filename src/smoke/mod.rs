@@ -214,10 +214,11 @@ pub fn run(
     let mut families: Vec<(Family, Variant)> = cases.iter().flat_map(families).collect();
     families.sort_unstable();
     families.dedup();
-    let loaded = Loaded::new(kernel, &families)?;
     let whole = plan.is_whole();
     let more = usize::from(whole) + usize::from(!log_is_read);
-    let mut printer = Printer::new(format, quiet, plan.seed, cases.len() + more)?;
+    let mut printer = Printer::new(format, quiet, plan.seed, cases.len() + more);
+    let loaded = Loaded::new(kernel, &families)?;
+    printer.begin()?;
     let mut runner = Runner {
         loaded: &loaded,
         log,

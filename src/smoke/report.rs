@@ -49,16 +49,15 @@ pub struct Printer {
 }
 
 impl Printer {
-    pub fn new(format: Format, quiet: bool, seed: u64, cases: usize) -> Result<Self, Failure> {
-        if format == Format::Ktap {
-            print(format!("KTAP version 1\n1..{cases}"))?;
-        }
+    /// Prints nothing yet: whether anything can be run is known when the
+    /// programs are loaded.
+    pub fn new(format: Format, quiet: bool, seed: u64, cases: usize) -> Self {
         // A line for each case says as much as a bar.
         let lines = format != Format::Human && stdout().is_terminal();
         let bar = progress::steps("smoke", cases as u64, quiet || lines);
-        bar.set_message("cases");
+        bar.set_message("loading the programs");
         bar.tick();
-        Ok(Printer {
+        Printer {
             bar,
             format,
             quiet,
@@ -69,7 +68,19 @@ impl Printer {
             skips: Vec::new(),
             table: Table::default(),
             start: Instant::now(),
-        })
+        }
+    }
+
+    /// The cases begin.
+    pub fn begin(&mut self) -> Result<(), Failure> {
+        if self.format == Format::Ktap {
+            let cases = self.bar.length().unwrap_or_default();
+            print(format!("KTAP version 1\n1..{cases}"))?;
+        }
+        self.bar.set_message("cases");
+        self.bar.reset_eta();
+        self.bar.tick();
+        Ok(())
     }
 
     /// A case has ended; `repeat` is the command that shows a failure again.
