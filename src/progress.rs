@@ -26,10 +26,10 @@ pub fn bytes(name: &str, len: u64, quiet: bool) -> ProgressBar {
 
 /// A job of so many steps.
 pub fn steps(name: &str, len: u64, quiet: bool) -> ProgressBar {
-    let bar = hidden_unless(quiet);
-    bar.set_length(len);
-    bar.set_prefix(name.to_string());
+    let bar = hidden_unless(quiet).with_prefix(name.to_string());
     style(&bar, STEPS);
+    // Draws it, so last.
+    bar.set_length(len);
     bar
 }
 
@@ -42,9 +42,9 @@ pub fn line(quiet: bool) -> ProgressBar {
 
 /// From here on the bar is about so many bytes.
 pub fn show_bytes(bar: &ProgressBar, name: &str, len: u64) {
-    bar.set_length(len);
-    bar.set_prefix(name.to_string());
     style(bar, BYTES);
+    bar.set_prefix(name.to_string());
+    bar.set_length(len);
 }
 
 /// From here on the bar is a line.
@@ -213,6 +213,8 @@ mod tests {
         const BAR: &str = "drawing   [";
         let text = draw_by(TERMINAL, &[]);
         assert!(text.contains(BAR), "{text:?}");
+        // Not even for a moment as indicatif would have it.
+        assert!(!text.contains('░'), "{text:?}");
         assert!(text.contains("1/3") && text.contains(" left"), "{text:?}");
         let results = text
             .lines()
