@@ -228,7 +228,7 @@ pub fn cases(machine: Machine) -> Vec<Case> {
         let entries = TABLE.iter().map(|entry| (entry, forth));
         for (entry, write) in entries.chain(AGAINST.iter().map(|entry| (entry, !forth))) {
             let verb = if write { "write" } else { "read" };
-            let name = format!("{verb} kernel's {}", entry.name);
+            let name = format!("{verb} kernel buffer: {}", entry.name);
             // In a worker every other one.
             let mode = match cases.len() % 2 {
                 0 => Mode::Inline,

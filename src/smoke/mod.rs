@@ -339,11 +339,11 @@ fn simplest(
 
 /// The command that shows it again.
 fn repeat(case: &Case, plan: &Plan) -> String {
+    // For a shell, also where a name has quotes.
+    let title = case.title().replace('\'', r"'\''");
     format!(
-        "uringbpf{} smoke --seed {} --case '{}'",
-        plan.flags,
-        plan.seed,
-        case.title()
+        "uringbpf{} smoke --seed {} --case '{title}'",
+        plan.flags, plan.seed
     )
 }
 
@@ -366,7 +366,13 @@ fn all(plan: &Plan) -> Vec<Case> {
     let transfers = shapes::transfers(plan.set, plan.machine, plan.seed);
     let faults = shapes::faults(plan.set, plan.machine, plan.seed);
     let transfers = transfers.into_iter().chain(faults);
-    let untried = match plan.set {
+    let named = named(plan, plan.set);
+    transfers.map(Case::transfer).chain(named).collect()
+}
+
+/// The cases of a set that go by their names.
+fn named(plan: &Plan, set: Set) -> Vec<Case> {
+    let untried = match set {
         Set::Quick => Vec::new(),
         _ => plan.machine.lacks(),
     };
@@ -375,16 +381,15 @@ fn all(plan: &Plan) -> Vec<Case> {
         name: name.to_string(),
         kind: Kind::Untried(why),
     });
-    transfers
-        .map(Case::transfer)
-        .chain(several::cases(plan.set, plan.machine, plan.seed))
+    several::cases(set, plan.machine, plan.seed)
+        .into_iter()
         .chain(errno_table::cases())
         .chain(kernel_errno::cases(plan.machine))
         .chain(refusals::cases())
         .chain(attach::cases())
-        .chain(callbacks::cases(plan.set))
+        .chain(callbacks::cases(set))
         .chain(verifier::cases())
-        .chain(resources::cases(plan.set))
+        .chain(resources::cases(set))
         .chain(dirty::cases())
         .chain(untried)
         .collect()
@@ -392,20 +397,57 @@ fn all(plan: &Plan) -> Vec<Case> {
 
 fn only(plan: &Plan, words: &str) -> Result<Case, Failure> {
     let words = words.strip_prefix("fault: ").unwrap_or(words);
-    let transfer = words.parse().map(Case::transfer);
-    if transfer.is_ok() || plan.set == Set::Full {
-        return transfer.map_err(|error| Failure::usage(format!("--case: {error}")));
-    }
+    let refused = match words.parse() {
+        Ok(transfer) => return Ok(Case::transfer(transfer)),
+        Err(error) => Failure::usage(format!("--case: {error}")),
+    };
     // A name says nothing of the set that it is in.
-    for set in [Set::Quick, Set::Default] {
-        let plan = Plan {
-            set,
-            ..plan.clone()
-        };
-        let named = all(&plan).into_iter().find(|case| case.title() == words);
-        if let Some(case) = named {
-            return Ok(case);
+    let sets = [Set::Quick, Set::Default, Set::Full].into_iter();
+    let mut cases = sets.flat_map(|set| named(plan, set));
+    cases.find(|case| case.title() == words).ok_or(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            set: Set::Default,
+            seed: 7,
+            filters: Vec::new(),
+            only: None,
+            machine: Machine {
+                swap: true,
+                huge_pages: true,
+                ublk: true,
+            },
+            flags: " --kernel-flag opcode=65".to_string(),
         }
     }
-    transfer.map_err(|error| Failure::usage(format!("--case: {error}")))
+
+    #[test]
+    fn a_name_is_found_whatever_set_it_is_in() {
+        let plan = plan();
+        for set in [Set::Quick, Set::Default, Set::Full] {
+            for case in named(&plan, set).iter().rev().step_by(101) {
+                let found = only(&plan, &case.title()).expect("its title is its name");
+                assert_eq!(found.title(), case.title());
+            }
+        }
+    }
+
+    #[test]
+    fn a_shell_reads_the_command_that_repeats_a_case() {
+        let case = Case::check("errno", "it's \"$HOME\"", &[], |_| Ok(()));
+        let command = repeat(&case, &plan()).replace("uringbpf", r"printf '%s\n'");
+        let output = Command::new("sh").args(["-c", &command]).output();
+        let words = String::from_utf8(output.expect("a shell").stdout).expect("text");
+        assert!(
+            words.ends_with("\n7\n--case\nerrno: it's \"$HOME\"\n"),
+            "{words}"
+        );
+    }
 }
