@@ -188,6 +188,7 @@ const TABLE: &[Entry] = &[
         1,
         -EFAULT,
     ),
+    plain("fixed, 4 GiB behind", FIXED, SLOT, In(1 << 32), 1, -EFAULT),
     plain(
         "fixed, begins a byte early",
         FIXED,
@@ -398,6 +399,18 @@ const TABLE: &[Entry] = &[
         "reg-vec, a byte past the end behind others",
         REG_VEC,
         &[(In(0), 1), (In(LEN as i64 - 1), 2)],
+        -EFAULT,
+    ),
+    vector(
+        "reg-vec, 4 GiB behind",
+        REG_VEC,
+        &[(In(1 << 32), 1)],
+        -EFAULT,
+    ),
+    vector(
+        "reg-vec, 4 GiB and a byte",
+        REG_VEC,
+        &[(In(0), (1 << 32) + 1)],
         -EFAULT,
     ),
     vector(

@@ -110,6 +110,7 @@ const TABLE: &[Entry] = &[
         Bytes(u64::MAX, 1),
         -EFAULT,
     ),
+    entry("kfixed, offset 4 GiB", KFIXED, Bytes(1 << 32, 1), -EFAULT),
     entry("kfixed, wraps", KFIXED, Bytes(u64::MAX, 2), -EFAULT),
     entry("kfixed, an address", KFIXED, Address(1), -EFAULT),
     Entry {
@@ -181,6 +182,18 @@ const TABLE: &[Entry] = &[
         "reg-vec, offset u64::MAX",
         REG_VEC,
         Iovecs(&[(u64::MAX, 1)]),
+        -EFAULT,
+    ),
+    entry(
+        "reg-vec, offset 4 GiB",
+        REG_VEC,
+        Iovecs(&[(1 << 32, 1)]),
+        -EFAULT,
+    ),
+    entry(
+        "reg-vec, 4 GiB and a byte",
+        REG_VEC,
+        Iovecs(&[(0, (1 << 32) + 1)]),
         -EFAULT,
     ),
     Entry {
