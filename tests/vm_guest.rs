@@ -50,12 +50,8 @@ fn the_tool_on_path_finds_the_opcode() {
 #[test]
 #[ignore = "needs a kernel with IORING_OP_BPF; make test runs it in the VM"]
 fn no_thread_scans_for_leaks_on_its_own() {
-    let names = fs::read_dir("/proc")
+    let mut names = fs::read_dir("/proc")
         .unwrap()
         .filter_map(|process| fs::read_to_string(process.unwrap().path().join("comm")).ok());
-    assert!(
-        !names
-            .collect::<Vec<_>>()
-            .contains(&"kmemleak\n".to_string())
-    );
+    assert!(!names.any(|name| name == "kmemleak\n"));
 }

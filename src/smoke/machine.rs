@@ -23,6 +23,14 @@ pub struct HugePages {
 }
 
 impl Machine {
+    /// One that lacks nothing.
+    #[cfg(test)]
+    pub const WHOLE: Machine = Machine {
+        swap: true,
+        huge_pages: true,
+        ublk: true,
+    };
+
     pub fn look() -> Self {
         let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
         // Reserving takes root, and the setting to be there.

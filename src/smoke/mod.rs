@@ -419,11 +419,7 @@ mod tests {
             seed: 7,
             filters: Vec::new(),
             only: None,
-            machine: Machine {
-                swap: true,
-                huge_pages: true,
-                ublk: true,
-            },
+            machine: Machine::WHOLE,
             flags: " --kernel-flag opcode=65".to_string(),
         }
     }

@@ -499,11 +499,7 @@ fn far_too_much(value: Value) -> bool {
 mod tests {
     use super::*;
 
-    const ALL: Machine = Machine {
-        swap: true,
-        huge_pages: true,
-        ublk: true,
-    };
+    const ALL: Machine = Machine::WHOLE;
 
     #[test]
     fn every_pair_of_values_that_goes_together_is_in_the_default_set() {
