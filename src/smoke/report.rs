@@ -38,6 +38,7 @@ pub struct Printer {
     format: Format,
     quiet: bool,
     seed: u64,
+    cases: usize,
     number: usize,
     group: Option<(&'static str, Count, Duration)>,
     total: Count,
@@ -62,6 +63,7 @@ impl Printer {
             format,
             quiet,
             seed,
+            cases,
             number: 0,
             group: None,
             total: Count::default(),
@@ -74,8 +76,7 @@ impl Printer {
     /// The cases begin.
     pub fn begin(&mut self) -> Result<(), Failure> {
         if self.format == Format::Ktap {
-            let cases = self.bar.length().unwrap_or_default();
-            print(format!("KTAP version 1\n1..{cases}"))?;
+            print(format!("KTAP version 1\n1..{}", self.cases))?;
         }
         self.bar.set_message("cases");
         self.bar.reset_eta();
