@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! What libbpf and the verifier say: kept, and shown only where it helps.
+//! libbpf speaks in the thread that loads, so each thread knows of its own
+//! objects alone.
 
-use std::sync::Mutex;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use libbpf_rs::{PrintLevel, set_print};
 
-static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
 static VERBOSITY: AtomicU8 = AtomicU8::new(0);
 
 /// How much of the verifier's log `-vv` shows.
@@ -22,9 +27,8 @@ fn keep(_level: PrintLevel, message: String) {
     if VERBOSITY.load(Ordering::Relaxed) == 1 {
         eprint!("{message}");
     }
-    if let Ok(mut lines) = LINES.lock() {
-        lines.extend(message.lines().map(str::to_string));
-    }
+    let lines = message.lines().map(str::to_string);
+    LINES.with_borrow_mut(|kept| kept.extend(lines));
 }
 
 /// Forgets what was said about the object before.
@@ -33,30 +37,25 @@ pub(crate) fn clear() {
         // Library users who never called `capture` get the same silence.
         set_print(Some((PrintLevel::Info, keep)));
     }
-    if let Ok(mut lines) = LINES.lock() {
-        lines.clear();
-    }
+    LINES.with_borrow_mut(Vec::clear);
 }
 
 /// The verifier's verdict: the line that says why, in the words of kernels
 /// that explain themselves (7.3 and later), else the last one before the
 /// statistics.
 pub(crate) fn verdict() -> Option<String> {
-    let lines = LINES.lock().ok()?;
-    reason(&lines)
+    LINES.with_borrow(|lines| reason(lines))
 }
 
-/// Everything that was said since the last [`clear`].
+/// Everything that was said in this thread since the last [`clear`].
 pub(crate) fn text() -> String {
-    LINES
-        .lock()
-        .map_or_else(|_| String::new(), |lines| lines.join("\n"))
+    LINES.with_borrow(|lines| lines.join("\n"))
 }
 
 /// Whether a program was refused for nothing but that it does not sleep: a
 /// kernel may give its iterators to sleepable programs alone.
 pub(crate) fn wants_sleepable() -> bool {
-    LINES.lock().is_ok_and(|lines| is_for_sleepable(&lines))
+    LINES.with_borrow(|lines| is_for_sleepable(lines))
 }
 
 fn is_for_sleepable(lines: &[String]) -> bool {
@@ -83,10 +82,11 @@ pub(crate) fn show() {
     if VERBOSITY.load(Ordering::Relaxed) < 2 {
         return;
     }
-    let Ok(lines) = LINES.lock() else { return };
-    for line in &lines[lines.len().saturating_sub(SHOWN)..] {
-        eprintln!("{line}");
-    }
+    LINES.with_borrow(|lines| {
+        for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+            eprintln!("{line}");
+        }
+    });
 }
 
 #[cfg(test)]
@@ -127,6 +127,19 @@ mod tests {
     fn a_load_that_failed_before_the_verdict_has_none() {
         let log = lines("libbpf: prog 'x': -- BEGIN PROG LOAD LOG --\nprocessed 0 insns");
         assert_eq!(reason(&log), None);
+    }
+
+    #[test]
+    fn a_thread_does_not_hear_what_another_one_loads() {
+        let said = |line: &str| {
+            keep(PrintLevel::Warn, line.to_string());
+            text()
+        };
+        let other = std::thread::spawn(move || said("program must be sleepable"));
+        assert_eq!(other.join().expect("it ends"), "program must be sleepable");
+        assert_eq!(said("processed 9 insns"), "processed 9 insns");
+        clear();
+        assert_eq!(text(), "");
     }
 
     #[test]

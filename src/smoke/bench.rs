@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::Stop;
 use super::callbacks::Customs;
 use super::case::{RingMode, Variant};
-use super::programs::{Family, Programs};
+use super::programs::{self, Family, Programs};
 use super::verifier;
 use crate::bpf_log;
 use crate::buffer::Buffer;
@@ -102,13 +102,14 @@ impl Loaded {
         {
             loaded.callbacks = Callbacks::Sleepable;
         }
+        let mut rest: Vec<(Family, Variant)> = Vec::new();
         for (family, variant) in wanted {
-            let variant = loaded.variant(variant);
-            if loaded.find(family, variant).is_none() {
-                let programs = Programs::load(family, variant)?;
-                loaded.families.push((family, variant, programs));
+            let next = (family, loaded.variant(variant));
+            if loaded.find(next.0, next.1).is_none() && !rest.contains(&next) {
+                rest.push(next);
             }
         }
+        loaded.families.extend(programs::load_all(rest)?);
         Ok(loaded)
     }
 

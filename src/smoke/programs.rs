@@ -2,7 +2,9 @@
 //! Programs that are loaded once and attached to any number of rings: loading
 //! takes longer than most cases.
 
+use std::cmp::Reverse;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libbpf_rs::{MapCore, Object, ObjectBuilder};
 
@@ -66,6 +68,39 @@ impl Family {
     fn has_arena(self) -> bool {
         matches!(self, Family::Copy | Family::Checksum | Family::Fill)
     }
+}
+
+/// Loads families on as many CPUs as there are, the largest first: one after
+/// the other, the verifier takes longer than the cases of a short run.
+pub fn load_all(
+    mut wanted: Vec<(Family, Variant)>,
+) -> Result<Vec<(Family, Variant, Programs)>, Failure> {
+    wanted.sort_by_key(|(family, _)| Reverse(family.bytes().len()));
+    let next = AtomicUsize::new(0);
+    let load = || {
+        let mut loaded = Vec::new();
+        while let Some(&(family, variant)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let programs = Programs::load(family, variant).inspect_err(|_| {
+                // What the other threads would load is of no use now.
+                next.store(wanted.len(), Ordering::Relaxed);
+            })?;
+            loaded.push((family, variant, programs));
+        }
+        Ok(loaded)
+    };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, load).ok();
+        // This thread loads, too, and all of it where there can be no other.
+        let others: Vec<_> = (1..cpus.min(wanted.len())).map_while(spawn).collect();
+        let mut loaded = vec![load()];
+        loaded.extend(others.into_iter().map(|other| {
+            let ended = other.join();
+            ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        }));
+        let loaded: Result<Vec<_>, Failure> = loaded.into_iter().collect();
+        loaded.map(|loaded| loaded.into_iter().flatten().collect())
+    })
 }
 
 /// The programs of one object file, in the kernel.
