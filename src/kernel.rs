@@ -102,6 +102,8 @@ pub struct Kernel {
     pub iterator: Option<StructLayout>,
     pub descriptor: Option<StructLayout>,
     pub buffer_types: BTreeMap<String, i64>,
+    /// `enum io_uring_cmd_flags`: what `issue_flags` of a request is made of.
+    pub issue_flags: BTreeMap<String, i64>,
     /// Every function of the interface that there is, with its parameters.
     pub functions: BTreeMap<String, usize>,
     pub has_arena: bool,
@@ -149,6 +151,7 @@ impl Kernel {
         self.iterator = types.layout("bpf_iter_uring_buf");
         self.descriptor = types.layout("io_bpf_buf_desc");
         self.buffer_types = types.enumerators("io_bpf_buf_type");
+        self.issue_flags = types.enumerators("io_uring_cmd_flags");
         self.has_arena = types
             .enumerators("bpf_map_type")
             .contains_key("BPF_MAP_TYPE_ARENA");
@@ -262,7 +265,7 @@ struct Named<'b> {
 
 impl<'b> Named<'b> {
     fn of(btf: &'b Btf<'_>) -> Self {
-        const TYPES: [&str; 9] = [
+        const TYPES: [&str; 10] = [
             "io_uring_op",
             "uring_bpf_ops",
             "bpf_struct_ops_uring_bpf_ops",
@@ -270,6 +273,7 @@ impl<'b> Named<'b> {
             "bpf_iter_uring_buf",
             "io_bpf_buf_desc",
             "io_bpf_buf_type",
+            "io_uring_cmd_flags",
             "bpf_map_type",
             UBLK_REGISTER,
         ];

@@ -102,6 +102,8 @@ pub struct Behaviour {
     pub opf: [u32; 4],
     pub wrong_pdu: u32,
     pub order: u32,
+    /// At the first and at the newest issue_fn.
+    pub issue_flags: [u32; 2],
 }
 
 /// What prep_fn sees of an SQE, of the fields that are the program's.

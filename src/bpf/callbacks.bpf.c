@@ -86,6 +86,9 @@ int BPF_PROG(callbacks_issue, struct uring_bpf_data *data)
 	if (!is_marked(data, behaviour->issues ? ISSUE_MARK : PREP_MARK))
 		behaviour->wrong_pdu++;
 	mark(data, ISSUE_MARK);
+	if (!behaviour->issues)
+		behaviour->issue_flags[0] = data->issue_flags;
+	behaviour->issue_flags[1] = data->issue_flags;
 	behaviour->issues++;
 	behaviour->issue_opf = data->opf;
 	called(behaviour, CALLBACK_ISSUE);

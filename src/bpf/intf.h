@@ -167,6 +167,7 @@ struct behaviour {
 	__u32 prep_opf, issue_opf, fail_opf, cleanup_opf;
 	__u32 wrong_pdu;		/* callbacks that found it changed */
 	__u32 order;			/* enum callback of each, newest lowest */
+	__u32 issue_flags[2];		/* at the first and at the newest issue_fn */
 };
 
 /* What prep_fn sees of an SQE, of the fields that are the program's. */

@@ -72,6 +72,7 @@ struct uring_bpf_ops;
 struct uring_bpf_data {
 	const struct uring_bpf_ops *ops;
 	__u32 opf;
+	__u32 issue_flags;
 	__u8 pdu[36];
 } __attribute__((preserve_access_index));
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 //! Callbacks that return anything: exactly one completion each, fail_fn once
 //! for what ends without having been issued, cleanup_fn once for what prep_fn
-//! took, the pdu and the request's own flags unchanged in between.
+//! took, the pdu and the request's own flags unchanged in between; and
+//! `issue_flags` that say whether a worker issues the request, by which its
+//! iterators know what locks there are to take.
 //!
 //! The interface leaves open whether cleanup_fn is called for what prep_fn
 //! refused, and fail_fn for what issue_fn failed; and what becomes of return
@@ -17,6 +19,7 @@ use super::case::{Mode, RingMode};
 use super::programs::Family;
 use super::{Case, Set, Stop};
 use crate::errno::res_text;
+use crate::kernel::Kernel;
 use crate::memory::MappedArray;
 use crate::request::{Behaviour, SLOTS, SqeFields};
 use crate::ring::Ring;
@@ -76,6 +79,45 @@ const RETURNED_AT_THE_EDGE: [i32; 20] = [
     -65536,
     i32::MIN,
 ];
+
+/// What issues a request, as its `issue_flags` say it (`enum
+/// io_uring_cmd_flags`).
+#[derive(Debug, Clone, Copy)]
+struct Issuer {
+    /// IO_URING_F_NONBLOCK: by who submits it.
+    inline: u32,
+    /// IO_URING_F_IOWQ and IO_URING_F_UNLOCKED: by a worker.
+    worker: u32,
+}
+
+impl Issuer {
+    fn of(kernel: &Kernel) -> Option<Self> {
+        let flag = |name: &str| kernel.issue_flags.get(name).map(|flag| *flag as u32);
+        Some(Issuer {
+            inline: flag("IO_URING_F_NONBLOCK")?,
+            worker: flag("IO_URING_F_IOWQ")? | flag("IO_URING_F_UNLOCKED")?,
+        })
+    }
+
+    /// What is wrong with the flags of a request that a worker issues, or not,
+    /// or that may be issued by either.
+    fn complaint(self, flags: u32, worker: Option<bool>) -> Option<String> {
+        let seen = flags & (self.inline | self.worker);
+        let right = match worker {
+            Some(true) => seen == self.worker,
+            Some(false) => seen == self.inline,
+            None => seen == self.worker || seen == self.inline,
+        };
+        let by = match worker {
+            Some(true) => "issued by a worker: IO_URING_F_IOWQ and _UNLOCKED, not _NONBLOCK",
+            Some(false) => "issued inline: IO_URING_F_NONBLOCK, not _IOWQ or _UNLOCKED",
+            None => "issued at all: IO_URING_F_NONBLOCK, or _IOWQ and _UNLOCKED",
+        };
+        (!right).then(|| {
+            format!("issue_fn sees issue_flags {flags:#x}, expected those of a request {by}")
+        })
+    }
+}
 
 /// Whether a return value is neither 0 nor an errno that is anybody's to
 /// return.
@@ -427,6 +469,21 @@ impl<'b, 'l> Stage<'b, 'l> {
         }
     }
 
+    /// What is wrong with `issue_flags`, where the kernel says what they mean.
+    fn check_issue_flags(&self, slot: usize, worker: Option<bool>) -> Vec<String> {
+        let Some(issuer) = Issuer::of(&self.bench.loaded.kernel) else {
+            return Vec::new();
+        };
+        let seen = self.map.get(slot);
+        let [first, newest] = seen.issue_flags;
+        let issued = [(first, worker), (newest, Some(true))];
+        // A second time it is by a worker, as io_uring does with -EAGAIN.
+        let issued = issued.into_iter().take(seen.calls[1] as usize);
+        issued
+            .filter_map(|(flags, worker)| issuer.complaint(flags, worker))
+            .collect()
+    }
+
     /// Compares the calls with what they must be.
     fn check_calls(&self, slot: usize, end: End) -> Result<Vec<String>, Stop> {
         const NAMES: [&str; 4] = ["prep_fn", "issue_fn", "fail_fn", "cleanup_fn"];
@@ -518,6 +575,13 @@ fn check(bench: &Bench<'_>, told: Told, how: How) -> Result<(), Stop> {
         }
     }
     wrong.extend(stage.check_calls(1, outcome.end)?);
+    let worker = match mode {
+        Mode::Async => Some(true),
+        // By whoever completes what it waits for.
+        Mode::Drain => None,
+        _ => Some(false),
+    };
+    wrong.extend(stage.check_issue_flags(1, worker));
     stage.check_completions()?;
     verdict(wrong)
 }
@@ -597,4 +661,43 @@ fn fields(bench: &Bench<'_>, ring: RingMode) -> Result<(), Stop> {
     }
     drop(attached);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ISSUER: Issuer = Issuer {
+        inline: 1 << 31,
+        worker: 8 | 2,
+    };
+
+    #[test]
+    fn the_flags_say_who_issues() {
+        // With IO_URING_F_COMPLETE_DEFER and _INLINE, which say nothing of it.
+        for flags in [1 << 31, 1 << 31 | 0x11] {
+            assert_eq!(ISSUER.complaint(flags, Some(false)), None);
+            assert_eq!(ISSUER.complaint(flags, None), None);
+            assert!(ISSUER.complaint(flags, Some(true)).is_some());
+        }
+        assert_eq!(ISSUER.complaint(10, Some(true)), None);
+        assert_eq!(ISSUER.complaint(10, None), None);
+        assert!(ISSUER.complaint(10, Some(false)).is_some());
+    }
+
+    #[test]
+    fn lost_or_mixed_flags_are_a_complaint() {
+        for flags in [0, 1, 2, 8, 1 << 31 | 2, 1 << 31 | 8, 1 << 31 | 10] {
+            for worker in [None, Some(false), Some(true)] {
+                let complaint = ISSUER.complaint(flags, worker);
+                let complaint = complaint.expect("they are not right");
+                assert!(complaint.contains(&format!("issue_flags {flags:#x}, ")));
+            }
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_name_its_flags_is_not_asked() {
+        assert!(Issuer::of(&Kernel::default()).is_none());
+    }
 }
