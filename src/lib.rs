@@ -8,6 +8,7 @@
 //! verification against the oracle ([`oracle`]) → report
 //! ([`report`]).
 
+pub mod announcement;
 pub mod arguments;
 pub mod bench;
 pub mod block_layout;

@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use super::bench::{Bench, Entry, Session, patience};
 use super::programs::Family;
 use super::{Case, Named, Stop};
+use crate::announcement::Announcement;
 use crate::errno::{Errno, res_text};
 use crate::kernel::{ID_SHIFT, IDS};
 use crate::request::Behaviour;
@@ -20,7 +21,8 @@ const SETUP_IOPOLL: u32 = 1 << 0;
 const FAMILIES: &[Family] = &[Family::Callbacks];
 
 pub fn cases() -> Vec<Case> {
-    let table: [Named; 14] = [
+    let table: [Named; 15] = [
+        ("what the kernel announces", announced),
         ("every id from 0 to 15, alone", every_id),
         ("all 16 ids at once", all_at_once),
         ("ids past 15", ids_past_the_end),
@@ -40,6 +42,18 @@ pub fn cases() -> Vec<Case> {
         .into_iter()
         .map(|(name, run)| Case::check("attach", name, FAMILIES, run))
         .collect()
+}
+
+/// Where the opcode is, an application must find it by every way that there is.
+fn announced(bench: &Bench<'_>) -> Result<(), Stop> {
+    let kernel = &bench.loaded.kernel;
+    let opcode = kernel.opcode.ok_or("the kernel has no opcode")?;
+    let session = open(bench)?;
+    let announced = Announcement::of(kernel, &session.ring, opcode)?;
+    match announced.is_complete() {
+        true => Ok(()),
+        false => Err(Stop::Fail(announced.to_string())),
+    }
 }
 
 fn open(bench: &Bench<'_>) -> Result<Session, Stop> {

@@ -331,6 +331,13 @@ impl Session {
         while let Some(completion) = self.ring.completion() {
             let number = completion.user_data.wrapping_sub(epoch << 16) as usize;
             match results.get_mut(number) {
+                // There is nothing that any of our requests would say with them.
+                Some(None) if completion.flags != 0 => {
+                    return Err(Stop::Stuck(format!(
+                        "the completion's flags are {:#x}, expected 0",
+                        completion.flags
+                    )));
+                }
                 Some(result @ None) => *result = Some(completion.result),
                 _ => {
                     return Err(Stop::Stuck(format!(
