@@ -8,6 +8,7 @@
 #define URINGBPF_ARENA_H
 
 #include "kernel.h"
+#include "words.h"
 
 struct {
 	__uint(type, MAP_TYPE_ARENA);
@@ -26,39 +27,54 @@ static __always_inline __u32 pages_of(__u64 len)
 	return (len + CHUNK_MAX - 1) / CHUNK_MAX;
 }
 
-/* A page between the arena and any other memory, at any alignment. */
+/*
+ * A page between the arena and any other memory, at any alignment. A pointer
+ * for each block, or clang casts the address of each word into the arena.
+ */
 static __always_inline void page_to_arena(__u64 address, const void *page)
 {
-	__u64 __arena *to = arena_words(address);
-	const __u64 *from = page;
+	__u64 block;
 	int i;
 
+	for_each_block(block) {
+		__u64 __arena *to = arena_words(address + block * 8);
+		const __u64 *from = page + block * 8;
+
 #pragma clang loop unroll(full)
-	for (i = 0; i < CHUNK_MAX / 8; i++)
-		to[i] = from[i];
+		for (i = 0; i < BLOCK_WORDS; i++)
+			to[i] = from[i];
+	}
 }
 
 static __always_inline void arena_to_page(void *page, __u64 address)
 {
-	__u64 __arena *from = arena_words(address);
-	__u64 *to = page;
+	__u64 block;
 	int i;
 
+	for_each_block(block) {
+		__u64 __arena *from = arena_words(address + block * 8);
+		__u64 *to = page + block * 8;
+
 #pragma clang loop unroll(full)
-	for (i = 0; i < CHUNK_MAX / 8; i++)
-		to[i] = from[i];
+		for (i = 0; i < BLOCK_WORDS; i++)
+			to[i] = from[i];
+	}
 }
 
 /* A page from one place in the arena to another. */
 static __always_inline void page_within_arena(__u64 dest, __u64 source)
 {
-	__u64 __arena *from = arena_words(source);
-	__u64 __arena *to = arena_words(dest);
+	__u64 block;
 	int i;
 
+	for_each_block(block) {
+		__u64 __arena *from = arena_words(source + block * 8);
+		__u64 __arena *to = arena_words(dest + block * 8);
+
 #pragma clang loop unroll(full)
-	for (i = 0; i < CHUNK_MAX / 8; i++)
-		to[i] = from[i];
+		for (i = 0; i < BLOCK_WORDS; i++)
+			to[i] = from[i];
+	}
 }
 
 /* Up to a page between the arena and a scratch page: words, then bytes. */

@@ -11,6 +11,7 @@
 #define URINGBPF_CHUNKS_H
 
 #include "request.h"
+#include "words.h"
 
 /* The work of one request, as the bodies see it. */
 struct walk {

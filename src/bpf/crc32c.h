@@ -56,10 +56,10 @@ static __always_inline void crc32c_page(struct walk *walk, const void *page)
 	int i, k;
 
 	/* An open-coded iterator is verified once, not once per turn. */
-	bpf_for(i, 0, CHUNK_MAX / 512) {
+	bpf_for(i, 0, CHUNK_MAX / 256) {
 #pragma clang loop unroll(full)
-		for (k = 0; k < 64; k++)
-			crc = crc32c_word(tables, crc, page + i * 512 + k * 8);
+		for (k = 0; k < 32; k++)
+			crc = crc32c_word(tables, crc, page + i * 256 + k * 8);
 	}
 	walk->acc[0] = crc;
 }

@@ -15,7 +15,6 @@
 #include "arena.h"
 #include "chunks.h"
 
-#define WORDS	(CHUNK_MAX / 8)
 #define GAMMA	0x9e3779b97f4a7c15ULL
 
 /*
@@ -101,6 +100,7 @@ static __always_inline int page(struct walk *walk,
 	__u64 counter = counter_at(walk, pattern);
 	struct bpf_dynptr chunk;
 	int error, i;
+	__u64 block;
 	__u64 *to;
 
 	if (walk->position & 7)
@@ -111,12 +111,14 @@ static __always_inline int page(struct walk *walk,
 	to = bpf_dynptr_data(&chunk, 0, CHUNK_MAX);
 	if (!to)
 		return -EIO;
+	for_each_block(block) {
 #pragma clang loop unroll(full)
-	for (i = 0; i < WORDS; i++) {
-		to[i] = pattern.value(counter);
-		counter += pattern.stride;
-		/* One counter, not WORDS precomputed ones on the stack. */
-		barrier_var(counter);
+		for (i = 0; i < BLOCK_WORDS; i++) {
+			to[block + i] = pattern.value(counter);
+			counter += pattern.stride;
+			/* One counter, not a block of precomputed ones on the stack. */
+			barrier_var(counter);
+		}
 	}
 	return 0;
 }
@@ -199,15 +201,18 @@ static __always_inline void arena_page(struct walk *walk, __u32 shift,
 	__u64 counter = counter_at(walk, pattern);
 	__u64 __arena *to = arena_words(walk->to_arena);
 	__u64 now = pattern.value(counter), next;
+	__u64 block;
 	int i;
 
+	for_each_block(block) {
 #pragma clang loop unroll(full)
-	for (i = 0; i < WORDS; i++) {
-		counter += pattern.stride;
-		barrier_var(counter);
-		next = pattern.value(counter);
-		to[i] = shift ? now >> shift | next << (64 - shift) : now;
-		now = next;
+		for (i = 0; i < BLOCK_WORDS; i++) {
+			counter += pattern.stride;
+			barrier_var(counter);
+			next = pattern.value(counter);
+			to[block + i] = shift ? now >> shift | next << (64 - shift) : now;
+			now = next;
+		}
 	}
 }
 

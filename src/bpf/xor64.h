@@ -22,13 +22,16 @@ static __always_inline void xor64_page(struct walk *walk, const void *page)
 {
 	const __u64 *words = page;
 	__u64 sum = 0;
+	__u64 block;
 	int i;
 
+	for_each_block(block) {
 #pragma clang loop unroll(full)
-	for (i = 0; i < CHUNK_MAX / 8; i++) {
-		sum ^= words[i];
-		/* Load and add in turn, not all loads first. */
-		barrier_var(sum);
+		for (i = 0; i < BLOCK_WORDS; i++) {
+			sum ^= words[block + i];
+			/* Load and add in turn, not all loads first. */
+			barrier_var(sum);
+		}
 	}
 	walk->acc[0] ^= xor64_place(sum, walk->position);
 }

@@ -10,6 +10,9 @@
 #define XXH_P4	0x85ebca77c2b2ae63ULL
 #define XXH_P5	0x27d4eb2f165667c5ULL
 #define STRIPE	32
+/* Blocks as in words.h: a page that begins inside a stripe has 3 * 42 + 1 whole ones. */
+#define STRIPE_BLOCK	42
+#define STRIPE_BLOCKS	3
 
 static __always_inline __u64 rotate_left(__u64 x, int bits)
 {
@@ -83,13 +86,18 @@ static __always_inline void xxh64_page(struct walk *walk, const void *page)
 	__u32 held = walk->position & (STRIPE - 1);
 	__u32 skip = (STRIPE - held) & (STRIPE - 1);
 	const __u8 *stripes = page;
+	int i;
 
 	if (held) {
 		xxh64_keep(walk->tail, held, page, 0, skip);
 		xxh64_stripes(walk->acc, walk->tail, 1);
 	}
 	stripes += skip;
-	xxh64_stripes(walk->acc, stripes, CHUNK_MAX / STRIPE - 1);
+	for (i = 0; i < STRIPE_BLOCKS; i++) {
+		xxh64_stripes(walk->acc, stripes + i * STRIPE_BLOCK * STRIPE, STRIPE_BLOCK);
+		barrier_var(i);
+	}
+	xxh64_stripes(walk->acc, stripes + STRIPE_BLOCKS * STRIPE_BLOCK * STRIPE, 1);
 	if (held)
 		xxh64_keep(walk->tail, 0, page, CHUNK_MAX - held, held);
 	else
