@@ -60,8 +60,7 @@ lint: deps ## Check format and lints of Rust code and shell scripts
 	@kernel/deps lint
 	@$(cargo) fmt --check
 	@$(cargo) clippy --all-targets --locked -- -D warnings
-	@shellcheck -x kernel/build kernel/boot kernel/deps kernel/fetch kernel/guest kernel/patch tests/run tests/audit tests/initramfs tests/deb \
-		tests/kernels/defects tests/kernels/plain tests/kernels/score tests/kselftest/run.sh tests/vm/smoke .ci/run
+	@shellcheck -x $$(grep -rlE '^#!/.*\b(ba)?sh$$' kernel tests .ci)
 
 # What cargo-deny is installed to, where the machine has none.
 cargo_deny := $(or $(URINGBPF_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/uringbpf)/cargo-deny
